@@ -1,21 +1,21 @@
 """What can go wrong between a caller and the database.
 
-    ShoalError
-    ├── StoreError        the database or its disk; `failure` says which way, the message says what to do
-    └── RefusedError
-        ├── ConflictError   the object isn't what the writer expected (HTTP 412, or 409 where no version was given)
-        ├── FencedError     somebody else leads now; this process must stop committing
-        └── HistoryError    a watch asked for changes that are forgotten; list again and start from there
+ShoalError
+├── StoreError        the database or its disk; `failure` says which way, the message says what to do
+└── RefusedError
+    ├── ConflictError   the object isn't what the writer expected (HTTP 412, or 409 where no version was given)
+    ├── FencedError     somebody else leads now; this process must stop committing
+    └── HistoryError    a watch asked for changes that are forgotten; list again and start from there
 """
 
 from __future__ import annotations
 
-from enum import Enum
+from enum import StrEnum
 
 from ...descriptions.errors import RefusedError, ShoalError
 
 
-class StoreFailure(str, Enum):
+class StoreFailure(StrEnum):
     """Ways a database fails, told apart because the answer differs."""
 
     FULL = "full"
@@ -25,6 +25,7 @@ class StoreFailure(str, Enum):
     BUSY = "busy"
     CLOSED = "closed"
     UNSUPPORTED = "unsupported"
+    DUPLICATE = "duplicate"
     IO = "io"
 
 
@@ -64,7 +65,9 @@ class HistoryError(RefusedError):
     """Changes since the version asked for are no longer all kept."""
 
     def __init__(self, *, since: int, oldest: int) -> None:
-        super().__init__(f"changes since version {since} are forgotten; list again and watch from there (oldest: {oldest})")
+        super().__init__(
+            f"changes since version {since} are forgotten; list again and watch from there (oldest: {oldest})"
+        )
         self.since = since
         self.oldest = oldest
 

@@ -8,7 +8,7 @@ decisions and audit rows share a single order.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import StrEnum
 from typing import Generic, TypeVar
 
 DOC_BYTES_MAX = 1024 * 1024
@@ -51,7 +51,7 @@ class Put:
     """Only for a new object; None lets the store mint one."""
 
 
-class Operation(str, Enum):
+class Operation(StrEnum):
     """What a change did to its object."""
 
     PUT = "put"
@@ -67,7 +67,7 @@ class Change:
     object: StoredObject
 
 
-class Severity(str, Enum):
+class Severity(StrEnum):
     """How loudly an event asks for a reader."""
 
     INFO = "info"

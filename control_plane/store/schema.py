@@ -16,14 +16,15 @@ counters = Table(
     Column("id", Integer, primary_key=True, autoincrement=False),
     Column("resource_version", BigInteger, nullable=False),
     Column("generation", BigInteger, nullable=False),
-    Column("compacted_version", BigInteger, nullable=False),
+    Column("tombstones_compacted", BigInteger, nullable=False),
+    Column("events_compacted", BigInteger, nullable=False),
     Column("events_pruned", BigInteger, nullable=False),
     Column("decisions_pruned", BigInteger, nullable=False),
     Column("audit_pruned", BigInteger, nullable=False),
     Column("tombstones_pruned", BigInteger, nullable=False),
     Column("written_by", String(64), nullable=False),
 )
-"""One row, id 1. `compacted_version`: deletes up to here are forgotten, so a watch cannot start before it."""
+"""One row, id 1. `…_compacted`: rows up to this version are forgotten, so a watch cannot resume before it."""
 
 leader = Table(
     "leader",
