@@ -1,4 +1,4 @@
-"""Topics of the wire (design §5): built and parsed in one place, for the control plane, agents, brokers and the simulator."""
+"""Topics of the wire: built and parsed in one place, for control plane, agents, brokers and the simulator."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Turns quantities as people write them (`250m`, `64Mi`, `20ms`, `1.4GHz`) into numbers, once, and back into text.
 
-Used by the pydantic types in `quantities.py`, by `options.py` and by the agent, so it imports no pydantic. A quantity is
-rounded to a whole count of its unit's smallest step, so every value has one canonical text and
+Used by the pydantic types in `quantities.py`, by `options.py` and by the agent, so it imports no pydantic. A quantity
+is rounded to a whole count of its unit's smallest step, so every value has one canonical text and
 `parse(format(value)) == value` holds exactly. Suffixes follow Kubernetes for cores and bytes and Go for durations:
 https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/quantity/
 """
@@ -19,13 +19,13 @@ from .errors import DescriptionError
 _NUMBER = r"[0-9]{1,20}(?:\.[0-9]{1,12})?"
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Unit:
     """One quantity: its suffixes, its smallest step and its range.
 
     A value is a number of the Python unit (cores, bytes, seconds …) and is held to `steps_per_unit` steps of it: 1000
-    for cores kept in millicores. `suffixes` map each canonical suffix to its worth in steps; `aliases` are read but never
-    written. The unit is `bare` where a number without a suffix says enough.
+    for cores kept in millicores. `suffixes` map each canonical suffix to its worth in steps; `aliases` are read but
+    never written. The unit is `bare` where a number without a suffix says enough.
     """
 
     name: str

@@ -237,8 +237,8 @@ class Component(Frozen):
     disconnect: Disconnect = Disconnect()
     single_instance: bool = False
     """At most one replica runs at any instant, also during faults."""
-    permitted_actions: tuple[Annotated[str, StringConstraints(pattern=r"^(\*|[a-z][a-zA-Z0-9.-]{0,62})$")], ...] = Field(
-        default=("*",), max_length=64
+    permitted_actions: tuple[Annotated[str, StringConstraints(pattern=r"^(\*|[a-z][a-zA-Z0-9.-]{0,62})$")], ...] = (
+        Field(default=("*",), max_length=64)
     )
     """What adaptation may do: verbs of mechanisms and `move`, `scale`, `update`; `*` is all, empty is none."""
     update_strategy: UpdateStrategy = UpdateStrategy()

@@ -2,18 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 from pydantic.alias_generators import to_camel
+from pydantic_core import PydanticCustomError
 
 API_VERSION: Literal["shoal.dev/v1"] = "shoal.dev/v1"
 
 NAME_PATTERN = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"
 Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN, max_length=63)]
-LabelKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]([-A-Za-z0-9_./]{0,251}[A-Za-z0-9])?$", max_length=253)]
+LabelKey = Annotated[
+    str, StringConstraints(pattern=r"^[A-Za-z0-9]([-A-Za-z0-9_./]{0,251}[A-Za-z0-9])?$", max_length=253)
+]
 LabelValue = Annotated[str, StringConstraints(max_length=253)]
+
+
+class Fault(NamedTuple):
+    """Something wrong between the fields of one part of a kind."""
+
+    message: str
+    at: tuple[str | int, ...] = ()
+    """Where, from that part on, in the words of YAML."""
+    expected: str = ""
+    """Completes "expected …"."""
+    word: str = ""
+    """A word that may be misspelt, with …"""
+    choices: tuple[str, ...] = ()
+    """… the words that it may have meant."""
 
 
 class Frozen(BaseModel):
@@ -28,6 +46,17 @@ class Frozen(BaseModel):
         ser_json_inf_nan="null",
         allow_inf_nan=False,
     )
+
+    def faults(self) -> Iterator[Fault]:
+        """What is wrong between fields that are each right; every fault is told, not only the first."""
+        return iter(())
+
+    @model_validator(mode="after")
+    def _without_faults(self) -> Self:
+        if faults := tuple(self.faults()):
+            told = "; ".join(fault.message for fault in faults)
+            raise PydanticCustomError("faults", "{told}", {"told": told, "faults": faults})
+        return self
 
 
 class Layer(StrEnum):

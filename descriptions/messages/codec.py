@@ -31,10 +31,11 @@ def encode(message: Message) -> bytes:
 
 
 def decode(message_type: type[T], payload: bytes, size_max: int = SIZE_MAX) -> T:
-    """Parse and validate; `ProtocolError` says what is wrong and never repeats the payload."""
+    """Parse and validate; `ProtocolError` says what is wrong, in at most a line."""
     if len(payload) > size_max:
         raise ProtocolError(f"{message_type.__name__}: {len(payload)} bytes, over the limit of {size_max}")
     try:
-        return _decoder(message_type).decode(payload)
+        message: T = _decoder(message_type).decode(payload)
     except (msgspec.DecodeError, RecursionError, ValueError) as error:
-        raise ProtocolError(f"{message_type.__name__}: {error}") from None
+        raise ProtocolError(f"{message_type.__name__}: {str(error)[:300]}") from None
+    return message
