@@ -24,7 +24,7 @@ class Acl:
     slice: str
 
     def may_write(self, username: str, topic: str) -> bool:
-        """Whether this user may publish (or have a will) on this topic; an empty retained payload is a publication too."""
+        """Whether this user may publish on this topic, have its will there, or clear what is retained there."""
         if "+" in topic or "#" in topic:
             return False
         levels = self._levels(topic)

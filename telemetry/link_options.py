@@ -57,7 +57,7 @@ class LinkOptions:
     """For `mqtts`; `ssl.create_default_context()` unless given."""
     clean_session: bool = True
     session_expiry_s: int = 3600
-    """How long the broker keeps a session that isn't clean; MQTT 5 only, in 3.1.1 the broker's configuration says it."""
+    """How long the broker keeps a session that isn't clean; MQTT 5 only, in 3.1.1 the broker decides."""
     subscriptions: tuple[tuple[str, int], ...] = ()
     """(topic filter, QoS), made again after each connect."""
     presence: Callable[[str], Presence] | None = None
