@@ -1,7 +1,7 @@
 """The Placement row: one replica on one node, committed before anything is published.
 
-Kept in the objects table under the internal kind `Placement`, named by the replica id. `reconcile.py` compares these rows
-with Applications, the planner picks their nodes, `rollout.py` walks them through their phases.
+Kept in the objects table under the internal kind `Placement`, named by the replica id. `reconcile.py` compares these
+rows with Applications, the planner picks their nodes, `rollout.py` walks them through their phases.
 """
 
 from __future__ import annotations
@@ -13,6 +13,25 @@ import msgspec
 PLACEMENT_KIND = "Placement"
 
 Phase = Literal["starting", "ready", "notReady", "failed", "stopping", "unknown"]
+
+
+class AcceleratorHold(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+    """Accelerators of one kind that a replica occupies; the kind is as the node describes or reports it."""
+
+    type: str
+    count: int
+    model: str = ""
+    memory_bytes: int = 0
+
+
+class Reservation(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+    """What a replica holds of its node, in whole steps so that sums are exact."""
+
+    cpu_millis: int = 0
+    """Thousandths of a core."""
+    memory_bytes: int = 0
+    disk_bytes: int = 0
+    accelerators: tuple[AcceleratorHold, ...] = ()
 
 
 class Placement(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
@@ -40,3 +59,6 @@ class Placement(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True)
     lost: bool = False
     """Its node is lost; kept so that a returning node is told what to do with it."""
     ports: dict[str, int] = {}
+    reserved: Reservation | None = None
+    """As decided when it was placed, so that an edited or deleted description never frees what still runs; None counts
+    what the component says now."""

@@ -1,7 +1,7 @@
 """What adaptation policies give back: what they found (`Assessment`) and what they want done (`Move`, `Scale`, `Set`).
 
-`Policy.analyze` and `Policy.plan` return these; `control_plane/adaptation.py` gives the same for QoS targets and scaling
-signals. They are wishes: the plan core checks `permittedActions`, cooldown and blast radius before anything happens.
+`Policy.analyze` and `Policy.plan` return these; the control plane's own adaptation gives the same for QoS targets and
+scaling signals. They are wishes: the plan core checks `permittedActions`, cooldown and blast radius before it acts.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Move:
 
 @dataclass(frozen=True)
 class Scale:
-    """Run another number of replicas; held to `scaling.min` and `scaling.max` where the component has them. Verb `scale`."""
+    """Run another number of replicas, between `scaling.min` and `scaling.max` where there are any. Verb `scale`."""
 
     application: str
     component: str

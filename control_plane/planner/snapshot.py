@@ -1,50 +1,21 @@
 """What planning reads and what it gives back: an immutable snapshot of committed rows in, a proposal out.
 
-The driver builds a `Snapshot` at one resource version; `decide.py` turns it and the `Need`s found by `reconcile.py` into a
-`PlanProposal`; the plan core re-validates that against newer rows before it commits. Nothing here does I/O.
+The driver builds a `Snapshot` at one resource version; `decide.py` turns it and the `Need`s found by `reconcile.py`
+into a `PlanProposal`; the plan core re-validates that against newer rows before it commits. Nothing here does I/O.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal, Protocol
+from typing import Literal
 
 from ...descriptions.kinds import Application, Cluster, Datacenter, Model, Node, Policy, Slice
 from ...descriptions.messages.reported import MechanismReport
-from ..placement import Placement
+from ...policies.reading import Metrics, NoMetrics, Reading, Statistic
+from ..placement import Placement, Reservation
 
-Statistic = Literal["last", "mean", "rate", "min", "max", "p50", "p95", "p99"]
 Cause = Literal["initial", "scale", "update", "replace", "move", "drain"]
-
-
-@dataclass(frozen=True)
-class Reading:
-    """A statistic over a window, with its age."""
-
-    value: float
-    age_s: float
-    samples: int
-
-
-class Metrics(Protocol):
-    """Read-only telemetry windows; None when nothing fresh was measured."""
-
-    def read(
-        self, metric: str, statistic: Statistic, window_s: float, *, node: str = "", component: str = ""
-    ) -> Reading | None:
-        """`node` is a node name, `component` is `application.component`; empty means over all."""
-        ...
-
-
-class NoMetrics:
-    """Nothing was measured."""
-
-    def read(
-        self, metric: str, statistic: Statistic, window_s: float, *, node: str = "", component: str = ""
-    ) -> Reading | None:
-        """Give nothing."""
-        return None
 
 
 @dataclass(frozen=True)
@@ -94,6 +65,11 @@ class Need:
     node: str = ""
     """Only this node, where an adaptation policy named it; still filtered."""
 
+    @property
+    def key(self) -> str:
+        """`application.component`."""
+        return f"{self.application}.{self.component}"
+
 
 @dataclass(frozen=True)
 class Assignment:
@@ -102,6 +78,8 @@ class Assignment:
     node_uid: str
     node_name: str
     replaces: str = ""
+    reserved: Reservation = field(default_factory=Reservation)
+    """Goes into the Placement row as it is: capacity is accounted by it as long as the row exists."""
 
 
 @dataclass(frozen=True)
@@ -119,8 +97,36 @@ class Decision:
 
 
 @dataclass(frozen=True)
+class PolicyFault:
+    """A policy raised, overran or answered nonsense, so the built-in decided; for events and the Policy's status."""
+
+    policy: str
+    message: str
+    strikes: int
+    """In a row; at three it is fenced until it is loaded again."""
+    fenced: bool = False
+
+
+@dataclass(frozen=True)
 class PlanProposal:
     """Decisions over one snapshot; worthless until the plan core has validated and committed them."""
 
     base_version: int
     decisions: tuple[Decision, ...]
+    faults: tuple[PolicyFault, ...] = ()
+
+
+__all__ = [
+    "Assignment",
+    "Cause",
+    "Decision",
+    "Metrics",
+    "Need",
+    "NoMetrics",
+    "NodeState",
+    "PlanProposal",
+    "PolicyFault",
+    "Reading",
+    "Snapshot",
+    "Statistic",
+]
