@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 
 from .document import Path
+from .phrases import Bounds, one_of
 from .quantities import Quantity
 from .units import Unit
 
@@ -28,6 +29,10 @@ PATTERNS = {
     "layer:LAYER or *",
     r"^(\*|[a-z][a-zA-Z0-9.-]{0,62})$": "* or a verb such as move, scale, update or one of a mechanism",
     r"^[a-z0-9][-a-z0-9]{0,30}$": "a short word such as gpu or camera",
+    r"^[A-Za-z0-9][A-Za-z0-9._-]*$": "a version such as 1 or 1.4.2-rc1",
+    r"^[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_]*$": "MODULE:CLASS",
+    r"^[a-z0-9]([-a-z0-9_.]{0,61}[a-z0-9])?$": "the name of a plugin",
+    r"^[A-Za-z0-9._-]{1,127}$": "a key of letters, digits and '._-'",
     r"^/": "a path that starts with '/'",
 }
 """Words for the patterns of the kinds; a test sees to it that none is missing."""
@@ -116,7 +121,7 @@ def _words(one: Spot) -> str:
     if unit := next((item.unit for item in one.constraints if isinstance(item, Quantity)), None):
         return _bounded(unit.expected, one, unit)
     if choices := _choices(one.type):
-        return choices[0] if len(choices) == 1 else f"one of {', '.join(choices)}"
+        return one_of(choices)
     if one.type is int:
         return _bounded("an integer", one, None)
     if one.type is float:
@@ -143,15 +148,8 @@ def _sized(what: str, of: str, one: Spot) -> str:
 
 
 def _bounded(what: str, one: Spot, unit: Unit | None) -> str:
-    def told(name: str) -> str:
-        bound = next(_bounds(one, name), None)
-        return "" if bound is None else unit.format(bound) if unit else f"{bound}"
-
-    least, most = told("ge"), told("le")
-    if least and most:
-        return f"{what} from {least} to {most}" if unit is None else f"{what}, from {least} to {most}"
-    bounds = [(" over ", told("gt")), (", at least ", least), (", under ", told("lt")), (", at most ", most)]
-    return what + "".join(words + bound for words, bound in bounds if bound)
+    found = {name: next(_bounds(one, name), None) for name in ("ge", "gt", "le", "lt")}
+    return Bounds(**found).words(what, unit)
 
 
 def _bounds(one: Spot, name: str) -> Iterator[Any]:
