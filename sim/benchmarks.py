@@ -1,0 +1,78 @@
+"""Runs the figures that `docs/benchmarks.md` keeps: `shoal bench NAME` prints what was measured, on what, at which commit.
+
+Each room has a `bench.py` that measures its own hot path; this module only finds it, says where it ran and prints.
+"""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from importlib import import_module
+from pathlib import Path
+
+import msgspec
+import psutil
+
+BENCHES = {
+    "placement": "control_plane.planner.bench",
+    "agent": "agents.bench",
+    "control": "control_plane.bench",
+    "telemetry": "telemetry.bench",
+    "sim": "sim.bench",
+}
+"""Name to module with a `run() -> list[Figure]`."""
+
+
+class Figure(msgspec.Struct, frozen=True):
+    """One measured value with the bar it should reach, such as `{">=": 20000}`."""
+
+    name: str
+    value: float
+    unit: str
+    reach: dict[str, float] = {}
+
+    @property
+    def reached(self) -> bool:
+        """Whether the value stands to every bar as it should."""
+        compare = {">=": self.value.__ge__, "<=": self.value.__le__, "<": self.value.__lt__, ">": self.value.__gt__}
+        return all(compare[relation](bar) is True for relation, bar in self.reach.items())
+
+
+class Report(msgspec.Struct, frozen=True):
+    """What one bench found."""
+
+    bench: str
+    machine: str
+    commit: str
+    figures: tuple[Figure, ...]
+
+
+def run(name: str) -> Report:
+    """Measure; `KeyError` when there is no such bench."""
+    module = import_module(f"..{BENCHES[name]}", __package__)
+    figures = msgspec.convert([msgspec.to_builtins(one) for one in module.run()], tuple[Figure, ...])
+    return Report(name, machine(), commit(), figures)
+
+
+def machine() -> str:
+    """Processor, cores, memory and Python, without names of hosts."""
+    model = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        lines = (line.partition(":") for line in cpuinfo.read_text(encoding="utf-8").splitlines())
+        model = next((value.strip() for key, _, value in lines if key.strip() in {"model name", "Model"}), model)
+    memory_gib = psutil.virtual_memory().total / 2**30
+    return f"{model}, {psutil.cpu_count()} cores, {memory_gib:.0f} GiB, {platform.system()}, Python {platform.python_version()}"
+
+
+def commit() -> str:
+    """Short hash of the checkout, `+` when it has changes, `unknown` outside of one."""
+    root = Path(__file__).resolve().parent.parent
+    try:
+        found = subprocess.run(
+            ["git", "-C", str(root), "describe", "--always", "--dirty=+", "--abbrev=12"],  # noqa: S607
+            capture_output=True, text=True, timeout=10, check=True,
+        )  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+    return found.stdout.strip()
