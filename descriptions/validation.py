@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -21,13 +21,19 @@ from .kinds.meta import API_VERSION, Fault
 from .phrases import nearest, one_of, shape, shown_value
 from .wording import PATTERNS, spot_at
 
+M = TypeVar("M", bound=BaseModel)
+
 ERRORS_MAX = 50
 """Errors told of one document."""
 
 
 def validate(document: Document) -> Kind:
     """The kind that the document describes; raises `DescriptionError` with the further ones in `others`."""
-    model = _model(document)
+    return validate_as(document, _model(document))
+
+
+def validate_as(document: Document, model: type[M]) -> M:
+    """The document as this model, such as the body of a request; errors as `validate` tells them."""
     try:
         # By way of JSON: there pydantic is strict about types and still takes lists for tuples and text for enums.
         return model.model_validate_json(json.dumps(document.value), strict=True, by_alias=True, by_name=False)
