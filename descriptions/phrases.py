@@ -45,6 +45,9 @@ class Bounds:
         return what + "".join(words + bound for words, bound in bounds if bound)
 
 
+UNBOUNDED = Bounds()
+
+
 def nearest(word: str, choices: Iterable[str]) -> str | None:
     """The choice that `word` most probably meant, whatever its case."""
     by_folded = {choice.casefold(): choice for choice in choices}
