@@ -19,6 +19,7 @@ from typing import Any
 
 from .option_fields import Option, OptionType, Rule, options_of
 
+_CAPITAL = re.compile("(?=[A-Z])")
 _JSON_TYPES = {bool: "boolean", int: "integer", float: "number", str: "string", Path: "string"}
 
 
@@ -54,7 +55,7 @@ def describe(cls: type, prefix: str = "SHOAL") -> tuple[OptionRow, ...]:
 
 def env_name(prefix: str, key: str) -> str:
     """`SHOAL_AGENT` and `logLevel` make `SHOAL_AGENT_LOG_LEVEL`."""
-    return f"{prefix}_{re.sub('([A-Z])', r'_\1', key).upper()}"
+    return f"{prefix}_{_CAPITAL.sub('_', key).upper()}"
 
 
 def doc_of(cls: type, one: Option) -> str:

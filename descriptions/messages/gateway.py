@@ -68,7 +68,7 @@ class ServingSpec(Message, frozen=True):
     """Longest time in the worker; a request over it gets 504 and the worker is killed as hung."""
     load_timeout_s: float = 120.0
     in_flight_max: int = 4
-    """Requests handed to the worker ahead of its answers; more wait in the gateway, where nothing is lost if it dies."""
+    """Requests handed to the worker ahead of its answers; more wait in the gateway, safe from its death."""
     queue_max: int = 256
     """Waiting requests; more get 503 with Retry-After."""
 
