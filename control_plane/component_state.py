@@ -1,6 +1,7 @@
-"""Internal rows beside Placement: what a component is at a revision, what adaptation made of it, what a node was told.
+"""Internal rows beside Placement: what a component runs at a revision, what adaptation chose, what nodes were told.
 
-Kept in the objects table under kinds of their own that the API does not show. Only the control plane's core writes them.
+Kept in the objects table under kinds of their own that the API does not show. Only the core of the control plane
+writes them.
 """
 
 from __future__ import annotations

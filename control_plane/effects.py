@@ -1,8 +1,8 @@
 """What the control plane wants done, as data: every effect that `core.py` and the cores below it return.
 
-Drivers perform them in the order given and report what came of it as events (`inputs.py`). Each effect repeats the id of
-the event that caused it. What has to be on disk before anyone hears of it is a `Commit`; the core says what to publish
-only after the driver's `Committed`.
+Drivers perform them in the order given and report what came of it as events (`inputs.py`). Each effect repeats the id
+of the event that caused it. What has to be on disk before anyone hears of it is a `Commit`; the core says what to
+publish only after the driver's `Committed`.
 """
 
 from __future__ import annotations
@@ -177,7 +177,7 @@ class StoreStream(Effect):
 
 @dataclass(frozen=True)
 class AskPlanner(Effect):
-    """Decide these needs over a snapshot taken now (`core.snapshot`), beside the core; `PlanProposed` or `PlanFailed`."""
+    """Decide these needs over a snapshot taken now (`core.snapshot`); ends as `PlanProposed` or `PlanFailed`."""
 
     plan: str
     needs: tuple[Need, ...]

@@ -1,8 +1,8 @@
 """What happens to the control plane, as data: every event that `core.py` and the cores below it handle.
 
-Drivers make them (`run.py` from MQTT, the store, the planner and the clock; `sim/` from its simulated ones). Each has an
-id that every effect it causes repeats. Messages of the wire and rows come in already decoded and validated; deadlines are
-events like any other (`TimerFired`).
+Drivers make them (`run.py` from MQTT, the store, the planner and the clock; `sim/` from its simulated ones). Each has
+an id that every effect it causes repeats. Messages of the wire and rows come in already decoded and validated; a
+deadline is an event like any other (`TimerFired`).
 """
 
 from __future__ import annotations
@@ -131,6 +131,13 @@ class LinkChanged(Event):
     """The link to the broker came up or went down."""
 
     connected: bool
+
+
+@dataclass(frozen=True)
+class LoadMeasured(Event):
+    """How far the driver is behind: 0 is normal, each level halves the rate of `tel/lo`."""
+
+    level: int
 
 
 @dataclass(frozen=True)
