@@ -1,7 +1,7 @@
 """What should be: policies filter and score nodes and adapt what runs, as pure decisions over a read-only view.
 
-`policy.py` is the contract, `view.py` what a policy sees, `actions.py` what an adaptation policy wants done; one file a
-built-in. `registry.py` finds policies by name: in the map below, by entry point, or enabled by the operator.
+`policy.py` is the contract, `view.py` what a policy sees, `actions.py` what an adaptation policy wants done; one file
+a built-in. `registry.py` finds policies by name: in the map below, by entry point, or enabled by the operator.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""What adaptation policies give back: what they found (`Assessment`) and what they want done (`Move`, `Scale`, `Set`).
+"""What adaptation policies give back: what they found (`Assessment`) and what they want done (`Move`, `Scale`,
+`Set`).
 
 `Policy.analyze` and `Policy.plan` return these; the control plane's own adaptation gives the same for QoS targets and
 scaling signals. They are wishes: the plan core checks `permittedActions`, cooldown and blast radius before it acts.

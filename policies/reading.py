@@ -1,7 +1,7 @@
 """What was measured, as policies read it: a statistic over a telemetry window, with its age.
 
-The control plane's windows implement `Metrics`; `View.reading` hands it to policies; a policy process gets the readings
-that its policy declared (`MetricUse`) shipped beside the nodes.
+The control plane's windows implement `Metrics`; `View.reading` hands it to policies; a policy process gets the
+readings that its policy declared (`MetricUse`) shipped beside the nodes.
 """
 
 from __future__ import annotations

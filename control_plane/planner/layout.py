@@ -1,0 +1,133 @@
+"""The nodes of a snapshot as columns: what stays the same until a node, a cluster, a datacenter or a tariff changes.
+
+`table.py` keeps it from snapshot to snapshot; masks of constraints that no placement changes are kept with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...policies.network import Network
+from ...policies.node_table import BoolArray, FloatArray, IntArray, NodeTable, table_of
+from ...policies.view import Device
+from .ledger import Ledger
+from .node_row import Groups, NodeRow, Tariff, groups_of, row_of
+from .snapshot import NodeState, Snapshot
+
+LAYERS = ("cloud", "edge-infrastructure", "edge", "far-edge")
+
+
+@dataclass(frozen=True)
+class StaticMask:
+    """Which nodes pass constraints that no placement changes, with how many nodes fail each of them."""
+
+    mask: BoolArray
+    failing: tuple[tuple[str, int], ...]
+
+
+@dataclass(eq=False)
+class Layout:
+    """What holds until a node, a cluster, a datacenter or a tariff changes."""
+
+    rows: tuple[NodeRow, ...]
+    groups: Groups
+    tariffs: tuple[Tariff | None, ...]
+    nodes: NodeTable
+    network: Network
+    ledger: Ledger
+    masks: dict[Hashable, StaticMask]
+
+
+def layout_of(snapshot: Snapshot, previous: Layout | None) -> Layout:
+    """Read the nodes of a snapshot; `previous` is given back itself where nothing of it changed."""
+    groups = _groups(snapshot, previous)
+    known = {row.facts.name: row for row in previous.rows} if previous and groups is previous.groups else {}
+    states = sorted(snapshot.nodes, key=lambda state: state.node.metadata.name)
+    rows = tuple(_row(state, known.get(state.node.metadata.name), groups) for state in states)
+    tariffs = tuple(row.tariff_at(snapshot.wall) if row.tariffs else None for row in rows)
+    if previous and tariffs == previous.tariffs and _same(rows, previous.rows):
+        return previous
+    kinds = tuple(
+        Device(kind, model, 0, memory)
+        for kind, model, memory in sorted(
+            {(one.type, one.model, one.memory_bytes) for row in rows for one in row.facts.accelerators}
+        )
+    )
+    ledger = Ledger(rows, kinds)
+    nodes = _node_table(rows, tariffs, ledger)
+    return Layout(rows, groups, tariffs, nodes, Network(nodes, [row.links for row in rows]), ledger, {})
+
+
+def _groups(snapshot: Snapshot, previous: Layout | None) -> Groups:
+    groups = previous.groups if previous else None
+    if groups and _same(snapshot.clusters, groups.clusters) and _same(snapshot.datacenters, groups.sites):
+        return groups
+    return groups_of(snapshot.clusters, snapshot.datacenters)
+
+
+def _row(state: NodeState, known: NodeRow | None, groups: Groups) -> NodeRow:
+    if known is not None and (state is known.state or _unchanged(state, known.state)):
+        return known
+    return row_of(state, groups)
+
+
+def _unchanged(state: NodeState, before: NodeState) -> bool:
+    # Descriptions are compared by identity: comparing two nodes costs more than reading one again.
+    now, then = (state.uid, state.phase, state.mechanisms), (before.uid, before.phase, before.mechanisms)
+    return state.node is before.node and now == then
+
+
+def _same(new: Sequence[object], old: Sequence[object]) -> bool:
+    """Whether both hold the same objects; what is immutable and the same object is unchanged."""
+    return len(new) == len(old) and all(a is b for a, b in zip(new, old, strict=True))
+
+
+def _node_table(rows: Sequence[NodeRow], tariffs: Sequence[Tariff | None], ledger: Ledger) -> NodeTable:
+    clusters = tuple(sorted({row.facts.cluster for row in rows} - {""}))
+    datacenters = tuple(sorted({row.facts.datacenter for row in rows} - {""}))
+    powers = [row.node.spec.power for row in rows]
+    columns: dict[str, NDArray[Any]] = {
+        "cpu_millis": _ints(max(0, row.cpu_millis) for row in rows),
+        "memory_bytes": _ints(max(0, row.memory_bytes) for row in rows),
+        "disk_bytes": _ints(max(0, row.disk_bytes) for row in rows),
+        "layer_code": _codes((row.facts.layer for row in rows), LAYERS),
+        "cluster_code": _codes((row.facts.cluster for row in rows), clusters),
+        "datacenter_code": _codes((row.facts.datacenter for row in rows), datacenters),
+        "latitude": _floats(row.latitude for row in rows),
+        "longitude": _floats(row.longitude for row in rows),
+        "price_per_h": _floats(row.node.spec.price for row in rows),
+        "power_w_idle": _floats(power.idle for power in powers),
+        "power_w_max": _floats(power.max for power in powers),
+        "energy_price_per_kwh": _floats(tariff.price_per_kwh if tariff else 0.0 for tariff in tariffs),
+        "co2_g_per_kwh": _floats(tariff.co2_g_per_kwh if tariff else 0.0 for tariff in tariffs),
+        "cpu_millis_free": ledger.cpu_millis,
+        "memory_bytes_free": ledger.memory_bytes,
+        "disk_bytes_free": ledger.disk_bytes,
+        "replicas": ledger.replicas,
+        "siblings": ledger.siblings,
+    }
+    return table_of(
+        [row.facts for row in rows],
+        columns,
+        ledger.accelerators.T,
+        domains=(LAYERS, clusters, datacenters),
+        accelerator_kinds=ledger.kinds,
+    )
+
+
+def _codes(names: Iterable[str], known: tuple[str, ...]) -> IntArray:
+    code_of = {name: code for code, name in enumerate(known)}
+    return _ints(code_of.get(name, -1) for name in names)
+
+
+def _ints(values: Iterable[int]) -> IntArray:
+    return np.array(list(values), dtype=np.int64)
+
+
+def _floats(values: Iterable[float]) -> FloatArray:
+    return np.array(list(values), dtype=np.float64)

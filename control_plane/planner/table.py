@@ -1,0 +1,202 @@
+"""Turns a snapshot into the columns that decisions are made over, and keeps them from one snapshot to the next.
+
+Nodes whose description, phase and report are the same objects as before are not read again, and placements that are
+equal are not counted again, so a new snapshot costs little more than its changes. `decide.py` and `explain.py` read
+and take; `ledger.py` does the sums.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from ...descriptions.kinds import Application, Model
+from ...descriptions.kinds.application import Component
+from ...policies.view import Replica, Replicas
+from ..placement import Placement, Reservation
+from .layout import Layout, layout_of
+from .node_row import NodeRow
+from .request import request_of
+from .snapshot import Snapshot
+
+
+@dataclass
+class Totals:
+    """Of the replicas that count towards the slice's quotas: wanted, not lost, not being replaced."""
+
+    cpu_millis: int = 0
+    memory_bytes: int = 0
+    replicas: int = 0
+
+    def add(self, held: Reservation, count: int = 1) -> None:
+        """Count one more, or one less with `count=-1`."""
+        self.cpu_millis += count * held.cpu_millis
+        self.memory_bytes += count * held.memory_bytes
+        self.replicas += count
+
+
+class Table:
+    """A snapshot as columns, with a working copy that decisions take from."""
+
+    def __init__(self, snapshot: Snapshot, previous: Table | None = None) -> None:
+        """Build from `previous` where there is one; it must not be used afterwards."""
+        if previous is not None:
+            previous.begin(())
+        self.snapshot = snapshot
+        self.applications = {one.metadata.name: one for one in snapshot.applications}
+        self.models = {one.metadata.name: one for one in snapshot.models}
+        self._components: dict[str, dict[str, Component]] = {}
+        self.layout: Layout = layout_of(snapshot, previous.layout if previous else None)
+        self.nodes, self.network, self.ledger = self.layout.nodes, self.layout.network, self.layout.ledger
+        kept = previous if previous and previous.layout is self.layout else None
+        self._placed: dict[str, _Placed] = kept._placed if kept else {}
+        self.replicas: Replicas = kept.replicas if kept else Replicas()
+        self.totals: Totals = kept.totals if kept else Totals()
+        self._journal: list[tuple[Replica, Reservation, int]] = []
+        self._count_placements()
+        self.ledger.reset()
+
+    @property
+    def rows(self) -> tuple[NodeRow, ...]:
+        """One a node, sorted by name."""
+        return self.layout.rows
+
+    def component(self, application: str, component: str) -> tuple[Application, Component] | None:
+        """The description of a component, or None where there is none."""
+        described = self.applications.get(application)
+        if described is None:
+            return None
+        parts = self._components.get(application)
+        if parts is None:
+            parts = self._components[application] = {one.name: one for one in described.spec.components}
+        part = parts.get(component)
+        return None if part is None else (described, part)
+
+    def begin(self, retiring: Iterable[str]) -> None:
+        """Start a proposal: forget what the last one took; replicas in `retiring` hold resources but count for
+        nothing else, because others replace them.
+        """
+        for replica, held, count in reversed(self._journal):
+            self._undo(replica, held, count)
+        self._journal.clear()
+        self.ledger.reset()
+        for replica_id in sorted(set(retiring)):
+            self.retire(replica_id)
+        self.nodes.forget()
+
+    def retire(self, replica_id: str) -> None:
+        """Stop counting a replica towards affinity, spread, interactions and quotas."""
+        placed = self._placed.get(replica_id)
+        if placed is None or not placed.counts:
+            return
+        row = placed.placement
+        replica = self.replicas.remove(row.application, row.component, replica_id)
+        if replica is not None:
+            self.totals.add(placed.held, -1)
+            self._journal.append((replica, placed.held, -1))
+
+    def lift(self, replica_id: str) -> None:
+        """As `retire`, and free what it holds: as though it were not there."""
+        placed = self._placed.get(replica_id)
+        self.retire(replica_id)
+        if placed is not None and placed.node_row is not None:
+            self.ledger.give_back(placed.node_row, placed.held)
+
+    def place(self, application: str, component: str, row: int, held: Reservation) -> None:
+        """Count a replica that was just decided; its resources are taken from the ledger already."""
+        replica = Replica("", application, component, self.nodes.names[row], row, False)
+        self.replicas.add(replica)
+        self.totals.add(held)
+        self._journal.append((replica, held, 1))
+        self.nodes.forget()
+
+    def running(self, application: str, component: str) -> tuple[Placement, ...]:
+        """Committed placements of a component that are wanted, lost ones included, by ordinal."""
+        mine = [
+            placed.placement
+            for placed in self._placed.values()
+            if placed.placement.application == application
+            and placed.placement.component == component
+            and placed.placement.wanted == "run"
+        ]
+        return tuple(sorted(mine, key=lambda placement: placement.ordinal))
+
+    def _undo(self, replica: Replica, held: Reservation, count: int) -> None:
+        if count > 0:
+            self.replicas.remove(replica.application, replica.component, replica.id)
+        else:
+            self.replicas.insert(replica)
+        self.totals.add(held, -count)
+
+    def _count_placements(self) -> None:
+        now = {placement.id: placement for placement in self.snapshot.placements}
+        for replica_id, placed in list(self._placed.items()):
+            if not placed.is_still(now.get(replica_id)) or placed.placement.reserved is None:
+                self._uncount(placed)
+                del self._placed[replica_id]
+        for replica_id in sorted(now.keys() - self._placed.keys()):
+            self._placed[replica_id] = self._count(now[replica_id])
+
+    def _count(self, placement: Placement) -> _Placed:
+        held = placement.reserved or self._described(placement)
+        row = self._row(placement)
+        counts = placement.wanted == "run" and not placement.lost
+        if row is not None:
+            self.ledger.commit(row, held)
+        if counts:
+            self.totals.add(held)
+            if row is not None:
+                self.replicas.insert(_replica(placement, row))
+        return _Placed(placement, held, row, counts)
+
+    def _uncount(self, placed: _Placed) -> None:
+        placement = placed.placement
+        if placed.node_row is not None:
+            self.ledger.commit(placed.node_row, placed.held, -1)
+        if placed.counts:
+            self.totals.add(placed.held, -1)
+            self.replicas.remove(placement.application, placement.component, placement.id)
+
+    def _row(self, placement: Placement) -> int | None:
+        row = self.nodes.row_of.get(placement.node_name)
+        # A node that was made anew under the same name has another uid: what stood on the old one isn't on it.
+        if row is None or (self.rows[row].state.uid or placement.node_uid) != placement.node_uid:
+            return None
+        return row
+
+    def _described(self, placement: Placement) -> Reservation:
+        """What the component asks for now, for a placement that does not say what it reserved."""
+        found = self.component(placement.application, placement.component)
+        if found is None:
+            return Reservation()
+        request = request_of(found[1], model_of(found[1], self.models))
+        return Reservation(request.cpu_millis, request.memory_bytes, request.disk_bytes)
+
+
+@dataclass(frozen=True)
+class _Placed:
+    """A committed placement as it was counted."""
+
+    placement: Placement
+    held: Reservation
+    node_row: int | None
+    counts: bool
+
+    def is_still(self, placement: Placement | None) -> bool:
+        return placement is self.placement or placement == self.placement
+
+
+def model_of(component: Component, models: Mapping[str, Model]) -> Model | None:
+    """The Model that an inference component serves, where it is described."""
+    return models.get(component.inference.model) if component.inference else None
+
+
+def _replica(placement: Placement, row: int) -> Replica:
+    return Replica(
+        placement.id,
+        placement.application,
+        placement.component,
+        placement.node_name,
+        row,
+        placement.phase == "ready",
+    )
