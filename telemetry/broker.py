@@ -29,7 +29,7 @@ async def serve(credentials: BrokerCredentials, host: str, port: int, ready_file
     """
     if not ipaddress.ip_address(host).is_loopback:
         raise RefusedError(f"the embedded broker serves this machine only, not {host}; use Mosquitto for a network")
-    from .embedded_broker import EmbeddedBroker  # amqtt is an extra
+    from .broker_embedded import EmbeddedBroker  # amqtt is an extra
 
     broker = EmbeddedBroker(credentials, f"[{host}]" if ":" in host else host, port)
     stopped = asyncio.Event()

@@ -38,7 +38,7 @@ class Publication:
 
 @dataclass(eq=False)
 class Pending:
-    """A publication and the future that its publisher may await: done at PUBACK, or when QoS 0 has left."""
+    """A publication and the future that its publisher may await: done at PUBACK; with QoS 0 at once."""
 
     publication: Publication
     priority: Priority
@@ -95,8 +95,8 @@ class SendQueue:
     def pop(self, qos1_allowed: dict[Priority, bool]) -> Pending | None:
         """The most urgent publication that may go now; within a class order is kept."""
         for priority, lane in self._lanes.items():
-            while lane and lane[0].done.done():
-                lane.popleft()  # its publisher gave up (cancelled)
+            while lane and lane[0].done.cancelled():
+                lane.popleft()  # its publisher gave up
             if lane and (lane[0].publication.qos == 0 or qos1_allowed[priority]):
                 return lane.popleft()
         return None

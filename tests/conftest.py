@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
+from shoal.telemetry.broker_process import BrokerProcess, EmbeddedBroker, Mosquitto, find_mosquitto
+from shoal.telemetry.credentials import BrokerCredentials
 
 ROOT = Path(__file__).resolve().parent
 
@@ -24,3 +26,27 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     if report.skipped and os.environ.get("CI") == "true" and "missing server" in str(report.longrepr):
         report.outcome = "failed"
     return report
+
+
+# Brokers of slice `test`, each with its data in the test's folder: `url`, `password(username)`, `kill()`, `start()`.
+
+
+@pytest.fixture
+def embedded_broker(tmp_path: Path) -> Iterator[EmbeddedBroker]:
+    with EmbeddedBroker(tmp_path / "broker", BrokerCredentials.create("test")) as broker:
+        yield broker
+
+
+@pytest.fixture
+def mosquitto(tmp_path: Path) -> Iterator[Mosquitto]:
+    if find_mosquitto() is None:
+        pytest.skip("missing server: mosquitto")
+    with Mosquitto(tmp_path / "mosquitto", BrokerCredentials.create("test")) as broker:
+        yield broker
+
+
+@pytest.fixture(params=["embedded_broker", "mosquitto"])
+def broker(request: pytest.FixtureRequest) -> BrokerProcess:
+    """Each broker in turn."""
+    process: BrokerProcess = request.getfixturevalue(request.param)
+    return process

@@ -5,6 +5,11 @@ below names the flaw it mends, and `docs/wire.md` lists them all with the test t
 amqtt's inner methods, so its version is pinned and the conformance tests say when an update breaks one.
 """
 
+# amqtt annotates less than it does; mypy takes it for untyped.
+# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportCallIssue=false, reportIndexIssue=false
+# pyright: reportIncompatibleMethodOverride=false, reportIncompatibleVariableOverride=false
+# pyright: reportOptionalMemberAccess=false, reportReturnType=false
+
 from __future__ import annotations
 
 import asyncio
@@ -14,21 +19,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from amqtt.adapters import StreamReaderAdapter, StreamWriterAdapter
+from amqtt.adapters import StreamWriterAdapter
 from amqtt.broker import Broker
 from amqtt.contexts import Action
 from amqtt.errors import AMQTTError, MQTTError, NoDataError
 from amqtt.mqtt.connack import IDENTIFIER_REJECTED, NOT_AUTHORIZED, ConnackPacket
-from amqtt.mqtt.protocol.broker_handler import BrokerProtocolHandler
 from amqtt.plugins.base import BaseAuthPlugin, BaseTopicPlugin
-from amqtt.session import OUTGOING, ApplicationMessage, OutgoingApplicationMessage, Session
+from amqtt.session import OutgoingApplicationMessage, Session
 
 from .acl import Acl
+from .broker_protocol import Handler, PacketReader, in_background
 from .credentials import BrokerCredentials, is_password_right
 
 logger = logging.getLogger(__name__)
 
-PACKET_BYTES_MAX = 320 * 1024
 CONNECTIONS_MAX = 1100
 CONNECT_TIMEOUT_S = 10.0
 TAKE_OVER_TIMEOUT_S = 5.0
@@ -79,88 +83,6 @@ class Authorization(BaseTopicPlugin):  # type: ignore[misc]
         return may
 
 
-class _PacketReader(StreamReaderAdapter):  # type: ignore[misc]
-    """Reads a packet at a time and hands out its bytes.
-
-    Flaw: amqtt reads whatever length a packet declares, and a packet that lies about its length shifts all that
-    follow. Here a packet over the cap ends the connection and no parser can read past its packet.
-    """
-
-    def __init__(self, reader: asyncio.StreamReader) -> None:
-        super().__init__(reader)
-        self._packet: bytes = b""
-        self._at = 0
-
-    async def read(self, n: int = -1) -> bytes:
-        if self._at == len(self._packet):
-            self._packet, self._at = await self._next_packet(), 0
-        end = self._at + n if n >= 0 else len(self._packet)
-        if end > len(self._packet):
-            self._reader.feed_eof()
-            raise NoDataError("a field reaches past the end of its packet")
-        start, self._at = self._at, end
-        return self._packet[start:end]
-
-    async def _next_packet(self) -> bytes:
-        header = await self._reader.readexactly(2)
-        while header[-1] & 0x80 and len(header) < 5:
-            header += await self._reader.readexactly(1)
-        length = sum((byte & 0x7F) << (7 * i) for i, byte in enumerate(header[1:]))
-        if header[-1] & 0x80 or length > PACKET_BYTES_MAX:
-            self._reader.feed_eof()
-            raise NoDataError(f"packet of {length} bytes, over the limit of {PACKET_BYTES_MAX}")
-        return header + await self._reader.readexactly(length)
-
-
-class _Handler(BrokerProtocolHandler):  # type: ignore[misc]
-    """The protocol of one connection."""
-
-    sending = 0
-    """Deliveries begun and not ended, QoS 0 and 1."""
-
-    def handle_read_timeout(self) -> None:
-        """Flaw: nothing happens when the keepalive runs out, so a half-open client lives on and no will is sent."""
-        if self.reader is not None:
-            self.reader.feed_eof()
-
-    async def deliver(self, topic: str, data: bytes, qos: int, *, retain: bool) -> None:
-        """Send one message; the caller runs this as a task."""
-        self.sending += 1
-        try:
-            await self.mqtt_publish(topic, data, qos, retain=retain)
-        except asyncio.CancelledError:
-            if self.session is None or qos == 0:
-                raise
-        finally:
-            self.sending -= 1
-
-    async def _handle_qos1_message_flow(self, message: ApplicationMessage) -> None:
-        """Flaw: a message without a PUBACK for five seconds, or at a disconnect, is forgotten; a fast PUBACK is missed.
-
-        Here it stays in the session until its PUBACK comes, and a session that isn't clean sends it again with DUP.
-        """
-        if message.direction != OUTGOING or self.session is None:
-            await super()._handle_qos1_message_flow(message)
-            return
-        session, packet_id = self.session, message.packet_id
-        session.inflight_out[packet_id] = message
-        packet = message.build_publish_packet(dup=message.publish_packet is not None)
-        message.publish_packet = packet
-        self._puback_waiters[packet_id] = waiter = asyncio.get_running_loop().create_future()
-        try:
-            await self._send_packet(packet)
-            message.puback_packet = await waiter
-            session.inflight_out.pop(packet_id, None)
-        finally:
-            self._puback_waiters.pop(packet_id, None)
-
-    async def _retry_deliveries(self) -> None:
-        """Flaw: a reconnecting client is not served before it has acknowledged everything, or ten seconds later."""
-        if self.session is not None:
-            for message in list(self.session.inflight_out.values()):
-                _in_background(self._handle_message_flow(message))
-
-
 class EmbeddedBroker(Broker):  # type: ignore[misc]
     """The broker of one slice on a loopback address."""
 
@@ -197,17 +119,17 @@ class EmbeddedBroker(Broker):  # type: ignore[misc]
         if self._servers[listener_name].conn_count >= CONNECTIONS_MAX:
             writer.close()
             return
-        await self._client_connected(listener_name, _PacketReader(reader), StreamWriterAdapter(writer))
+        await self._client_connected(listener_name, PacketReader(reader), StreamWriterAdapter(writer))
 
     async def _initialize_client_session(
         self, reader: Any, writer: Any, remote_address: str, remote_port: int
-    ) -> tuple[_Handler, Session]:
+    ) -> tuple[Handler, Session]:
         """Flaws: no deadline for CONNECT; sessions are taken over and deleted before the password is looked at; any
         client id will do; a clean client leaves its predecessor connected; the will's retain flag is forgotten.
         """
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                handler, session = await _Handler.init_from_connect(reader, writer, self.plugins_manager)
+                handler, session = await Handler.init_from_connect(reader, writer, self.plugins_manager)
         except (MQTTError, AMQTTError, NoDataError, OSError, ValueError, TypeError, AttributeError) as error:
             await _close(writer)
             raise MQTTError(f"no proper CONNECT: {error!r}") from None
@@ -267,7 +189,7 @@ class EmbeddedBroker(Broker):  # type: ignore[misc]
         granted: int = await super().add_subscription((topic_filter, min(qos, 1)), session)
         return granted
 
-    async def _handle_message_delivery(self, session: Session, handler: _Handler, delivered: Any) -> bool:
+    async def _handle_message_delivery(self, session: Session, handler: Handler, delivered: Any) -> bool:
         """Flaws: the publisher's QoS is forgotten, and after an invalid topic the connection stays open unserved."""
         message = delivered.result()
         if message is None:
@@ -295,7 +217,7 @@ class EmbeddedBroker(Broker):  # type: ignore[misc]
                 self._keep(session, message, qos)
             elif handler.sending < OUTGOING_MAX:
                 running_tasks.append(
-                    _in_background(handler.deliver(message["topic"], message["data"], qos, retain=False))
+                    in_background(handler.deliver(message["topic"], message["data"], qos, retain=False))
                 )
             else:
                 self.dropped += 1
@@ -335,7 +257,7 @@ class EmbeddedBroker(Broker):  # type: ignore[misc]
             return
         for topic, retained in self._retained_messages.items():
             if self._matches(topic, topic_filter) and self._acl.may_read(session.username, topic):
-                _in_background(handler.deliver(topic, retained.data, min(qos, 1, retained.qos or 0), retain=True))
+                in_background(handler.deliver(topic, retained.data, min(qos, 1, retained.qos or 0), retain=True))
 
     async def _session_monitor(self) -> None:
         """Flaw: a client that reconnects while others are cleaned up loses its new connection."""
@@ -363,20 +285,3 @@ async def _close(writer: Any) -> None:
         await writer.close()
     except OSError:
         logger.debug("the client was faster")
-
-
-_tasks: set[asyncio.Task[None]] = set()
-
-
-def _in_background(work: Any) -> asyncio.Task[None]:
-    """Run a delivery; that a client has gone before it was done is no news."""
-    task: asyncio.Task[None] = asyncio.ensure_future(work)
-    _tasks.add(task)
-    task.add_done_callback(_finished)
-    return task
-
-
-def _finished(task: asyncio.Task[None]) -> None:
-    _tasks.discard(task)
-    if not task.cancelled() and (error := task.exception()) is not None:
-        logger.debug("delivery ended: %r", error)
