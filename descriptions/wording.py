@@ -33,6 +33,7 @@ PATTERNS = {
     r"^[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_]*$": "MODULE:CLASS",
     r"^[a-z0-9]([-a-z0-9_.]{0,61}[a-z0-9])?$": "the name of a plugin",
     r"^[A-Za-z0-9._-]{1,127}$": "a key of letters, digits and '._-'",
+    r"^[A-Z]{3}$": "a currency such as EUR",
     r"^/": "a path that starts with '/'",
 }
 """Words for the patterns of the kinds; a test sees to it that none is missing."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from typing import Annotated, Literal, NamedTuple, Self
 
@@ -17,13 +18,17 @@ Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN, max_length=63)]
 LabelKey = Annotated[
     str, StringConstraints(pattern=r"^[A-Za-z0-9]([-A-Za-z0-9_./]{0,251}[A-Za-z0-9])?$", max_length=253)
 ]
+PluginName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9_.]{0,61}[a-z0-9])?$", max_length=63)]
 LabelValue = Annotated[str, StringConstraints(max_length=253)]
+
+_NUMBER = re.compile(r"[-+]?[0-9]{1,18}(\.[0-9]{1,18})?")
 
 
 class Fault(NamedTuple):
     """Something wrong between the fields of one part of a kind."""
 
     message: str
+    """What is wrong; never the whole of a value."""
     at: tuple[str | int, ...] = ()
     """Where, from that part on, in the words of YAML."""
     expected: str = ""
@@ -93,7 +98,9 @@ class Condition(Frozen):
     """One aspect of an object's state, in the form of Kubernetes conditions."""
 
     type: str = Field(max_length=63)
+    """The aspect, in one CamelCase word: Ready, DiskPressure, …"""
     status: Literal["True", "False", "Unknown"]
+    """Whether it holds."""
     reason: str = Field(default="", max_length=128)
     """One CamelCase word for programs."""
     message: str = Field(default="", max_length=4096)
@@ -117,9 +124,22 @@ class LabelRequirement(Frozen):
     """One condition on a node's labels; several are joined by *and*."""
 
     key: LabelKey
+    """Of the label."""
     operator: LabelOperator = LabelOperator.IN
+    """How the label is compared with the values."""
     values: tuple[LabelValue, ...] = Field(default=(), max_length=64)
     """For `In` and `NotIn` at least one, for `Gt` and `Lt` exactly one number, for the others none."""
+
+    def faults(self) -> Iterator[Fault]:
+        count = len(self.values)
+        if self.operator in (LabelOperator.IN, LabelOperator.NOT_IN):
+            if count == 0:
+                yield Fault(f"{self.operator} without values", ("values",), "at least one value")
+        elif self.operator in (LabelOperator.GT, LabelOperator.LT):
+            if count != 1 or not _NUMBER.fullmatch(self.values[0]):
+                yield Fault(f"{self.operator} compares with a number", ("values",), "exactly one number, quoted")
+        elif count:
+            yield Fault(f"{self.operator} takes no values", ("values",), "no values")
 
 
 class Relation(StrEnum):
@@ -135,9 +155,18 @@ class Relation(StrEnum):
 class PluginUse(Frozen):
     """Chooses a plugin among the enabled names and fills its options."""
 
-    use: Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9_.]{0,61}[a-z0-9])?$")]
+    use: PluginName
     """Name under which the plugin is registered."""
     weight: float = Field(default=1.0, ge=0, le=1000)
     """Factor of its scaled score among the other policies."""
     options: dict[str, object] = Field(default_factory=dict, max_length=64)
     """Checked against the fields of the plugin's dataclass."""
+
+
+def repeated(names: Iterable[str], at: tuple[str | int, ...], key: str) -> Iterator[Fault]:
+    """A fault for each entry of the list `at` whose `key` was there before; `names` are the keys in order."""
+    first: dict[str, int] = {}
+    for index, name in enumerate(names):
+        before = first.setdefault(name, index)
+        if before != index:
+            yield Fault(f"{name!r} is there already, at {at[-1]}[{before}]", (*at, index, key), f"another {key}")

@@ -15,19 +15,26 @@ class SecretSpec(Frozen):
     values: dict[Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,127}$")], SecretStr] = Field(
         default_factory=dict, max_length=64
     )
+    """Text by key; written once, never answered."""
 
 
 class SecretStatus(Frozen):
     """What is known without the values."""
 
     keys: tuple[str, ...] = Field(default=(), max_length=64)
+    """Which keys have values."""
 
 
 class Secret(Frozen):
     """Values that components get without anyone reading them back."""
 
     api_version: Literal["shoal.dev/v1"] = API_VERSION
+    """Version of this description language."""
     kind: Literal["Secret"] = "Secret"
+    """Says that this is a Secret."""
     metadata: Metadata
+    """Name, labels and annotations."""
     spec: SecretSpec = SecretSpec()
+    """What is wanted."""
     status: SecretStatus | None = None
+    """What is; written by the control plane alone."""
