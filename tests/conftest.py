@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ from shoal.telemetry.broker_process import BrokerProcess, EmbeddedBroker, Mosqui
 from shoal.telemetry.credentials import BrokerCredentials
 
 ROOT = Path(__file__).resolve().parent
+CASES: dict[str, object] = {}
+"""Number of inputs tried, by test."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -26,6 +29,27 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     if report.skipped and os.environ.get("CI") == "true" and "missing server" in str(report.longrepr):
         report.outcome = "failed"
     return report
+
+
+@pytest.fixture
+def count_case(record_property: Callable[[str, object], None]) -> Iterator[Callable[[], None]]:
+    """Call it for each input tried (Hypothesis, schemathesis): the totals stand at the end of the run."""
+    tried = itertools.count()
+    yield lambda: next(tried) and None
+    record_property("cases", next(tried))
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    # By way of reports, because under xdist the tests run in other processes than the one that prints.
+    if report.when == "teardown":
+        CASES.update({report.nodeid: value for name, value in report.user_properties if name == "cases"})
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if CASES:
+        terminalreporter.section("cases tried")
+        for test, count in sorted(CASES.items()):
+            terminalreporter.write_line(f"{count:>8,} {test}")
 
 
 # Brokers of slice `test`, each with its data in the test's folder: `url`, `password(username)`, `kill()`, `start()`.
