@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
@@ -34,15 +33,20 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 @pytest.fixture
 def count_case(record_property: Callable[[str, object], None]) -> Iterator[Callable[[], None]]:
     """Call it for each input tried (Hypothesis, schemathesis): the totals stand at the end of the run."""
-    tried = itertools.count()
-    yield lambda: next(tried) and None
-    record_property("cases", next(tried))
+    tried = 0
+
+    def count() -> None:
+        nonlocal tried
+        tried += 1
+
+    yield count
+    record_property("cases", tried)
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     # By way of reports, because under xdist the tests run in other processes than the one that prints.
     if report.when == "teardown":
-        CASES.update({report.nodeid: value for name, value in report.user_properties if name == "cases"})
+        CASES.update((report.nodeid, value) for name, value in report.user_properties if name == "cases")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
