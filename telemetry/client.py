@@ -27,7 +27,6 @@ from .publication import Pending, Priority, Publication, SendQueue
 
 logger = logging.getLogger(__name__)
 
-HOUSEKEEPING_S = 5.0
 SPREAD_S_MAX = 3600.0
 MESSAGES_PER_TURN = 128
 """Messages that one consumer takes before other tasks of the loop get their turn."""
@@ -228,7 +227,7 @@ class Client(ABC):
         self.last_error = ""
         self._set_state(LinkState.CONNECTED)
         while not connection.lost.done():
-            await asyncio.wait([connection.lost], timeout=HOUSEKEEPING_S)
+            await asyncio.wait([connection.lost], timeout=self.options.housekeeping_s)
             connection.housekeeping()
             self._check_pubacks(connection)
         self._counters.connections_lost += 1

@@ -72,6 +72,8 @@ class LinkOptions:
     """TCP, TLS, CONNACK, SUBACK and the birth's PUBACK, all together."""
     puback_timeout_s: float = 30.0
     """A broker that takes longer is taken for broken: the link reconnects."""
+    housekeeping_s: float = 5.0
+    """How often keepalive and PUBACK deadlines are looked at."""
     backoff_base_s: float = 1.0
     backoff_cap_s: float = 60.0
     stable_s: float = 10.0
