@@ -110,7 +110,9 @@ class Replica:
         self.mechanism = mechanism_of(spec) if spec else ""
 
     def start_finished(self, event: StartFinished, now_s: float) -> None:
-        """Take over what came of a `Start`."""
+        """Take over what came of a `Start`; what nobody waits for is no news."""
+        if event.digest not in self._started:
+            return
         self._started.discard(event.digest)
         if event.observation is not None:
             self._see(event.observation, now_s)
