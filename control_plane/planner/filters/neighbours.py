@@ -1,0 +1,125 @@
+"""Standing together with other components, or apart from them: affinity, anti-affinity and colocation.
+
+As Kubernetes does, anti-affinity holds both ways: a replica does not go where a component that wants to be apart from
+it already stands.
+https://kubernetes.io/docs/concepts/scheduling-eviction/assign-pod-node/#inter-pod-affinity-and-anti-affinity
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from ....descriptions.kinds.application import Component, Topology
+from ....policies.node_table import BoolArray
+from ..constraint import Constraint, Question, everywhere
+from ..domains import codes_of, domain_name
+from ..explanation import Failure
+
+
+@dataclass(frozen=True)
+class Together(Constraint):
+    """A replica of the other component stands in the node's domain."""
+
+    other: str
+    topology: Topology
+    name: str
+    """`affinity` or `colocate`."""
+    is_own: bool
+    """Affinity to the component itself: its first replica is free to choose."""
+    is_mutual: bool
+    """The other wants to stand with this one too: whichever comes first is free to choose."""
+
+    @property
+    def moves(self) -> bool:
+        return self.is_own
+
+    def mask(self, question: Question) -> BoolArray:
+        rows = question.siblings_of(self.other)
+        if not rows.size:
+            return everywhere(question, self.is_own or self.is_mutual)
+        codes = codes_of(question.table.nodes, self.topology)
+        return np.isin(codes, codes[rows]) & (codes >= 0)
+
+    def failure(self, question: Question, row: int) -> Failure | None:
+        if self.mask(question)[row]:
+            return None
+        rows = question.siblings_of(self.other)
+        if not rows.size:
+            return Failure(self.name, f"no replica of {self.other} is placed yet", f"place {self.other} first")
+        nodes, codes = question.table.nodes, codes_of(question.table.nodes, self.topology)
+        places = sorted({domain_name(nodes, self.topology, int(codes[at])) for at in rows if codes[at] >= 0})
+        reason = f"must share its {self.topology.value} with {self.other}, which is on {_listed(places)}"
+        return Failure(self.name, reason, f"place a replica of {self.other} here")
+
+
+@dataclass(frozen=True)
+class Apart(Constraint):
+    """No replica of the other component stands in the node's domain."""
+
+    other: str
+    topology: Topology
+    is_own: bool
+    wished_by: str
+    """The component whose description says so."""
+    name = "antiAffinity"
+
+    @property
+    def moves(self) -> bool:
+        return self.is_own
+
+    def mask(self, question: Question) -> BoolArray:
+        rows = question.siblings_of(self.other)
+        if not rows.size:
+            return everywhere(question, True)
+        codes = codes_of(question.table.nodes, self.topology)
+        taken = codes[rows]
+        return ~np.isin(codes, taken[taken >= 0])
+
+    def failure(self, question: Question, row: int) -> Failure | None:
+        if self.mask(question)[row]:
+            return None
+        nodes, codes = question.table.nodes, codes_of(question.table.nodes, self.topology)
+        count = int((codes[question.siblings_of(self.other)] == codes[row]).sum())
+        where = domain_name(nodes, self.topology, int(codes[row]))
+        kind = "another replica" if self.is_own else self.other
+        reason = f"{self.wished_by} must not share its {self.topology.value} with {kind}; {count} on {where}"
+        return Failure(self.name, reason, f"move {self.other} away from {where}, or make antiAffinity a preference")
+
+
+def neighbours(question: Question) -> Iterator[Constraint]:
+    """Required affinity, anti-affinity of both sides, and colocation."""
+    component = question.component
+    placement = component.placement
+    for one in placement.affinity:
+        if one.required:
+            mutual = _wants(question, one.component, component.name)
+            yield Together(one.component, one.topology, "affinity", one.component == component.name, mutual)
+    for other in placement.colocate:
+        mutual = _wants(question, other, component.name)
+        yield Together(other, Topology.NODE, "colocate", other == component.name, mutual)
+    for one in placement.anti_affinity:
+        if one.required:
+            yield Apart(one.component, one.topology, one.component == component.name, component.name)
+    for part in question.application.spec.components:
+        if part.placement.anti_affinity and part.name != component.name:
+            for one in part.placement.anti_affinity:
+                if one.required and one.component == component.name:
+                    yield Apart(part.name, one.topology, False, part.name)
+
+
+def stands_with(component: Component) -> frozenset[str]:
+    """Components that must be placed before this one, because it goes where they are."""
+    required = [one.component for one in component.placement.affinity if one.required]
+    return frozenset((*required, *component.placement.colocate)) - {component.name}
+
+
+def _wants(question: Question, other: str, component: str) -> bool:
+    found = question.table.component(question.application.metadata.name, other)
+    return found is not None and component in stands_with(found[1])
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -1,0 +1,63 @@
+"""The slice's quotas over what runs in it: CPU, memory and number of replicas.
+
+Counted are replicas that are wanted: not lost ones, and not those that the new ones replace, so that a full quota
+never stops an update or a failover. Quotas on applications and nodes are held when those are applied and joined.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ....descriptions.units import BYTES, CORES
+from ....policies.node_table import BoolArray
+from ..constraint import Constraint, Question, everywhere
+from ..explanation import Failure
+from ..request import millis_of
+
+
+@dataclass(frozen=True)
+class Quota(Constraint):
+    """One more replica stays within one quota; the same answer for all nodes."""
+
+    of: str
+    limit: int
+    name = "quota"
+
+    @property
+    def moves(self) -> bool:
+        return True
+
+    def mask(self, question: Question) -> BoolArray:
+        return everywhere(question, self._used(question) + self._needed(question) <= self.limit)
+
+    def failure(self, question: Question, row: int) -> Failure | None:
+        used, needed = self._used(question), self._needed(question)
+        if used + needed <= self.limit:
+            return None
+        reason = f"the slice's quota of {self._shown(self.limit)} is used up to {self._shown(used)}"
+        change = f"raise the slice's {self.of} quota to {self._shown(used + needed)}"
+        return Failure(self.name, f"{reason}, needs {self._shown(needed)}", change)
+
+    def _used(self, question: Question) -> int:
+        totals = question.table.totals
+        return {"cpu": totals.cpu_millis, "memory": totals.memory_bytes, "replicas": totals.replicas}[self.of]
+
+    def _needed(self, question: Question) -> int:
+        request = question.request
+        return {"cpu": request.cpu_millis, "memory": request.memory_bytes, "replicas": 1}[self.of]
+
+    def _shown(self, amount: int) -> str:
+        shown = {"cpu": lambda: CORES.format(amount / 1000), "memory": lambda: BYTES.format(amount)}
+        return shown[self.of]() if self.of in shown else f"{amount} replicas"
+
+
+def quota(question: Question) -> Iterator[Constraint]:
+    """Quotas that the slice sets and that this component uses."""
+    quotas = question.table.snapshot.slice.spec.quotas
+    if quotas.cpu is not None and question.request.cpu_millis:
+        yield Quota("cpu", millis_of(quotas.cpu))
+    if quotas.memory is not None and question.request.memory_bytes:
+        yield Quota("memory", quotas.memory)
+    if quotas.replicas is not None:
+        yield Quota("replicas", quotas.replicas)

@@ -1,0 +1,107 @@
+"""Whether a node takes replicas at all: its phase, cordon and drain, and the nodes that a need names or avoids."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from ....policies.node_table import BoolArray
+from ..constraint import Constraint, Question
+from ..explanation import Failure
+
+_NOT_READY = {
+    "expected": ("described but never joined", "start its agent and join it"),
+    "suspect": ("suspect: heartbeats are missing", "restore its connection"),
+    "lost": ("lost: its lease has ended", "restore its connection"),
+    "left": ("has left the slice", "join it again"),
+}
+
+
+@dataclass(frozen=True)
+class Phase(Constraint):
+    """Only nodes whose lease is alive take replicas."""
+
+    name = "phase"
+
+    @property
+    def key(self) -> Hashable:
+        return "phase"
+
+    def mask(self, question: Question) -> BoolArray:
+        return np.array([row.state.phase == "ready" for row in question.table.rows], dtype=np.bool_)
+
+    def failure(self, question: Question, row: int) -> Failure | None:
+        phase = question.table.rows[row].state.phase
+        return None if phase == "ready" else Failure(self.name, *_NOT_READY[phase])
+
+
+@dataclass(frozen=True)
+class Cordon(Constraint):
+    """Cordoned and drained nodes take no new replicas."""
+
+    name = "cordon"
+
+    @property
+    def key(self) -> Hashable:
+        return "cordon"
+
+    def mask(self, question: Question) -> BoolArray:
+        specs = (row.node.spec for row in question.table.rows)
+        return np.array([not (spec.cordoned or spec.drained) for spec in specs], dtype=np.bool_)
+
+    def failure(self, question: Question, row: int) -> Failure | None:
+        spec = question.table.rows[row].node.spec
+        if spec.drained:
+            return Failure(self.name, "being drained", "uncordon it")
+        return Failure(self.name, "cordoned", "uncordon it") if spec.cordoned else None
+
+
+@dataclass(frozen=True)
+class Named(Constraint):
+    """Only the node that an adaptation named."""
+
+    node: str
+    name = "node"
+
+    def mask(self, question: Question) -> BoolArray:
+        mask = np.zeros(len(question.table.nodes), dtype=np.bool_)
+        row = question.table.nodes.row_of.get(self.node)
+        if row is not None:
+            mask[row] = True
+        return mask
+
+    def failure(self, question: Question, row: int) -> Failure | None:
+        if question.table.nodes.names[row] == self.node:
+            return None
+        return Failure(self.name, f"the move is to {self.node}", "name this node, or none")
+
+
+@dataclass(frozen=True)
+class Avoided(Constraint):
+    """Not the nodes that the need avoids, such as the one that a replica moves away from."""
+
+    nodes: tuple[str, ...]
+    name = "avoid"
+
+    def mask(self, question: Question) -> BoolArray:
+        rows = question.table.nodes.row_of
+        mask = np.ones(len(question.table.nodes), dtype=np.bool_)
+        mask[[rows[node] for node in self.nodes if node in rows]] = False
+        return mask
+
+    def failure(self, question: Question, row: int) -> Failure | None:
+        if question.table.nodes.names[row] not in self.nodes:
+            return None
+        return Failure(self.name, f"replicas are to leave it ({question.need.cause})")
+
+
+def state(question: Question) -> Iterator[Constraint]:
+    """What always holds, and what this need names."""
+    yield Phase()
+    yield Cordon()
+    if question.need.node:
+        yield Named(question.need.node)
+    if question.need.avoid:
+        yield Avoided(question.need.avoid)
