@@ -107,7 +107,8 @@ def _quotient(steps: int, worth: int) -> str:
 
 
 def _shown(text: str) -> str:
-    return repr(text if len(text) <= 40 else text[:40] + "…")
+    shown = repr(text[:60])
+    return shown if len(shown) <= 60 else f"{shown[:60]}…"
 
 
 _K, _M, _G, _T, _P = 10**3, 10**6, 10**9, 10**12, 10**15

@@ -107,7 +107,7 @@ class _Builder:
         if event.anchor is not None:
             raise self.refused(event, f"anchor &{event.anchor[:40]} is not allowed", "a value without anchors")
         if event.tag is not None:
-            raise self.refused(event, f"tag {event.tag[:40]} is not allowed", "a value without tags")
+            raise self.refused(event, f"tag {_shown_tag(event.tag)} is not allowed", "a value without tags")
         if len(path) >= self.limits.depth_max and not isinstance(event, yaml.ScalarEvent):
             raise self.refused(event, f"nested deeper than {self.limits.depth_max} levels")
         if len(self.values) >= self.limits.nodes_max:
@@ -169,6 +169,10 @@ class _Builder:
         if not math.isfinite(number):
             raise self.refused(event, f"{text[:40]} is too large", "a finite number")
         return number
+
+
+def _shown_tag(tag: str) -> str:
+    return tag.replace("tag:yaml.org,2002:", "!!")[:40]
 
 
 def _index(event: Any) -> int:
