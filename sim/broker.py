@@ -1,0 +1,292 @@
+"""The broker as it is: a lossy place. QoS 0 and 1, retained messages, wills, sessions, take-over, and silent drops.
+
+Modelled on Mosquitto's defaults: 20 messages in flight to a client, then a queue of 1,000 that drops without a word, a
+store written every 1,800 s. `check_access` is the broker's access list. Whether the model is true is told by
+`tests/sim/test_broker_model.py`, which puts the same script to it and to real brokers.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+from .kernel import Kernel
+from .network import Arrived, Connection, Network
+from .packets import Connack, Connect, Disconnect, Packet, Ping, Puback, Publish, Reset, Will
+
+IN_FLIGHT_MAX = 20
+QUEUE_MAX = 1000
+SESSION_EXPIRY_S = 3600.0
+
+Access = Callable[[str, str, bool], bool]
+"""(user name, topic or filter, is it a write) → allowed."""
+
+
+@lru_cache(maxsize=65536)
+def matches(topic_filter: str, topic: str) -> bool:
+    """Say whether a topic is covered by a filter (MQTT 3.1.1, section 4.7)."""
+    wanted, given = topic_filter.split("/"), topic.split("/")
+    for index, level in enumerate(wanted):
+        if level == "#":
+            return True
+        if index >= len(given) or level not in ("+", given[index]):
+            return False
+    return len(wanted) == len(given)
+
+
+@dataclass(eq=False)
+class Session:
+    """What the broker keeps of a client."""
+
+    client: str
+    username: str
+    clean: bool
+    subscriptions: dict[str, int]
+    connection: Connection | None = None
+    will: Will | None = None
+    keepalive_s: float = 30.0
+    heard_s: float = 0.0
+    gone_s: float = 0.0
+    queue: deque[Publish] = field(default_factory=deque)
+    in_flight: OrderedDict[int, Publish] = field(default_factory=OrderedDict)
+    mid: int = 0
+
+    def next_mid(self) -> int:
+        """A packet id that is not in flight."""
+        self.mid = self.mid % 65535 + 1
+        return self.mid if self.mid not in self.in_flight else self.next_mid()
+
+
+@dataclass(frozen=True)
+class KeepaliveDue:
+    """Look whether a client has been silent for too long."""
+
+    connection: Connection
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What the broker wrote to its disk at some time."""
+
+    at_s: float
+    retained: dict[str, Publish]
+    sessions: tuple[tuple[str, str, tuple[tuple[str, int], ...], tuple[Publish, ...]], ...]
+    """Client, user, subscriptions, queued and in-flight publications."""
+
+
+class Broker:
+    """One broker; `stop` and `start` are its crashes and restarts."""
+
+    name = "broker"
+
+    def __init__(self, kernel: Kernel, network: Network, check_access: Access, save_s: float = 1800.0) -> None:
+        self._kernel = kernel
+        self._network = network
+        self._check_access = check_access
+        self._save_s = save_s
+        self._sessions: dict[str, Session] = {}
+        self._of_connection: dict[Connection, Session] = {}
+        self.retained: dict[str, Publish] = {}
+        self._saved = Saved(0.0, {}, ())
+        self._routes: dict[str, tuple[tuple[Session, int], ...]] = {}
+        self.is_up = True
+        self.dropped = 0
+        """Publications that a full queue swallowed."""
+        self.refused = 0
+        """Publications against the access list."""
+        self.connects_s: list[float] = []
+        """When each connection was accepted."""
+
+    # Lifetime.
+
+    def stop(self) -> None:
+        """Crash: every connection ends without a word of ours, wills die with us."""
+        self.is_up = False
+        for connection in self._of_connection:
+            connection.broker_open = False
+            self._network.send(connection, Reset(), upwards=False)
+        self._of_connection.clear()
+
+    def start(self, store: str) -> None:
+        """Come back with the store `kept`, `rolledBack` to the last regular save, or `wiped`."""
+        self.is_up = True
+        self._routes.clear()
+        if store == "wiped":
+            self._saved = Saved(self._kernel.now_s, {}, ())
+        if store != "kept":
+            self._restore(self._saved)
+        for session in self._sessions.values():
+            session.connection = session.will = None
+            session.gone_s = self._kernel.now_s
+            session.queue.extendleft(reversed(session.in_flight.values()))
+            session.in_flight.clear()
+
+    def _save_if_due(self) -> None:
+        """Write the store at the first change after the save interval has passed."""
+        now_s = self._kernel.now_s
+        if now_s - self._saved.at_s < self._save_s:
+            return
+        rows = tuple(
+            (one.client, one.username, tuple(one.subscriptions.items()), (*one.in_flight.values(), *one.queue))
+            for one in self._sessions.values()
+            if not one.clean
+        )
+        self._saved = Saved(now_s, dict(self.retained), rows)
+
+    def _restore(self, saved: Saved) -> None:
+        self.retained = dict(saved.retained)
+        self._sessions = {
+            client: Session(client, username, False, dict(subscriptions), queue=deque(queue))
+            for client, username, subscriptions, queue in saved.sessions
+        }
+
+    # Packets.
+
+    def handle(self, event: object) -> None:
+        """Take a packet or a deadline."""
+        match event:
+            case Arrived(connection=connection, packet=packet):
+                if not self.is_up or not connection.broker_open:
+                    if not isinstance(packet, Reset):
+                        self._network.send(connection, Reset(), upwards=False)
+                    return
+                self._receive(connection, packet)
+            case KeepaliveDue(connection=connection):
+                self._check_keepalive(connection)
+            case _:
+                raise TypeError(event)
+
+    def _receive(self, connection: Connection, packet: Packet) -> None:
+        if isinstance(packet, Connect):
+            self._connect(connection, packet)
+            return
+        session = self._of_connection.get(connection)
+        if session is None:
+            return
+        session.heard_s = self._kernel.now_s
+        match packet:
+            case Publish():
+                self._published(session, connection, packet)
+            case Puback(mid=mid):
+                session.in_flight.pop(mid, None)
+                self._pump(session)
+            case Ping():
+                self._network.send(connection, packet, upwards=False)
+            case Disconnect():
+                session.will = None
+                self._end(connection)
+            case Reset():
+                self._end(connection)
+            case _:
+                raise TypeError(packet)
+
+    def _connect(self, connection: Connection, packet: Connect) -> None:
+        now_s = self._kernel.now_s
+        session = self._sessions.get(packet.client)
+        if session is not None and session.connection is not None:
+            self._end(session.connection, tell=True)  # take-over: the old connection's will is published
+        present = session is not None and not packet.clean and now_s - session.gone_s <= SESSION_EXPIRY_S
+        if session is None or not present:
+            session = Session(packet.client, packet.username, packet.clean, {})
+            self._sessions[packet.client] = session
+        session.connection, session.will, session.clean = connection, packet.will, packet.clean
+        session.keepalive_s, session.heard_s, session.username = packet.keepalive_s, now_s, packet.username
+        session.subscriptions = {
+            name: qos for name, qos in packet.subscriptions if self._check_access(packet.username, name, False)
+        }
+        self._routes.clear()
+        self._of_connection[connection] = session
+        self.connects_s.append(now_s)
+        self._kernel.after(1.5 * packet.keepalive_s, self, KeepaliveDue(connection))
+        if packet.birth is not None:
+            self._accept(session, packet.birth)
+        self._network.send(connection, Connack(True, present), upwards=False)
+        for topic in sorted(self.retained):
+            qos = max((qos for name, qos in session.subscriptions.items() if matches(name, topic)), default=-1)
+            if qos >= 0:
+                self._deliver(session, self.retained[topic], min(qos, self.retained[topic].qos), retain=True)
+        self._pump(session)
+
+    def _published(self, session: Session, connection: Connection, packet: Publish) -> None:
+        self._accept(session, packet)
+        if packet.qos:
+            self._network.send(connection, Puback(packet.mid), upwards=False)
+
+    def _accept(self, session: Session, packet: Publish) -> None:
+        """A refused publication is acknowledged and dropped, as MQTT 3.1.1 leaves no other way."""
+        if self._check_access(session.username, packet.topic, True):
+            self._route(packet)
+        else:
+            self.refused += 1
+
+    def _route(self, packet: Publish) -> None:
+        topic = packet.topic
+        if packet.retain:
+            self._save_if_due()
+            if packet.payload:
+                self.retained[topic] = packet
+            else:
+                self.retained.pop(topic, None)
+        found = self._routes.get(topic)
+        if found is None:
+            found = self._routes[topic] = tuple(self._subscribers(topic))
+        for session, qos in found:
+            self._deliver(session, packet, min(packet.qos, qos), retain=False)
+
+    def _subscribers(self, topic: str) -> list[tuple[Session, int]]:
+        found = []
+        for session in self._sessions.values():
+            qos = max((qos for name, qos in session.subscriptions.items() if matches(name, topic)), default=-1)
+            if qos >= 0:
+                found.append((session, qos))
+        return found
+
+    def _deliver(self, session: Session, packet: Publish, qos: int, *, retain: bool) -> None:
+        if qos == 0:
+            if session.connection is not None:
+                out = Publish(packet.topic, packet.payload, 0, retain)
+                self._network.send(session.connection, out, upwards=False)
+            return
+        if session.connection is None and session.clean:
+            return
+        if len(session.queue) >= QUEUE_MAX:
+            self.dropped += 1
+            return
+        session.queue.append(Publish(packet.topic, packet.payload, 1, retain))
+        self._pump(session)
+
+    def _pump(self, session: Session) -> None:
+        connection = session.connection
+        while connection is not None and session.queue and len(session.in_flight) < IN_FLIGHT_MAX:
+            waiting = session.queue.popleft()
+            out = Publish(waiting.topic, waiting.payload, 1, waiting.retain, session.next_mid())
+            session.in_flight[out.mid] = out
+            self._network.send(connection, out, upwards=False)
+
+    def _check_keepalive(self, connection: Connection) -> None:
+        session = self._of_connection.get(connection)
+        if session is None or not self.is_up:
+            return
+        due_s = session.heard_s + 1.5 * session.keepalive_s
+        if self._kernel.now_s >= due_s:
+            self._end(connection, tell=True)
+        else:
+            self._kernel.at(due_s, self, KeepaliveDue(connection))
+
+    def _end(self, connection: Connection, *, tell: bool = False) -> None:
+        """The connection is over; without a DISCONNECT before it, the will is published."""
+        session = self._of_connection.pop(connection)
+        connection.broker_open = False
+        if tell:
+            self._network.send(connection, Reset(), upwards=False)
+        session.connection, session.gone_s = None, self._kernel.now_s
+        session.queue.extendleft(reversed(session.in_flight.values()))
+        session.in_flight.clear()
+        will, session.will = session.will, None
+        if session.clean:
+            self._sessions.pop(session.client, None)
+            self._routes.clear()
+        if will is not None:
+            self._accept(session, Publish(will.topic, will.payload, will.qos, will.retain))
