@@ -88,9 +88,9 @@ class NodeTable:
     power_w_max: FloatArray = field(repr=False)
     """At full load."""
     energy_price_per_kwh: FloatArray = field(repr=False)
-    """By the power source whose window holds now."""
+    """By the power source whose window holds now; NaN where none is described."""
     co2_g_per_kwh: FloatArray = field(repr=False)
-    """By the power source whose window holds now."""
+    """By the power source whose window holds now; NaN where none is described."""
     cpu_millis_free: IntArray = field(repr=False)
     memory_bytes_free: IntArray = field(repr=False)
     disk_bytes_free: IntArray = field(repr=False)
@@ -100,6 +100,8 @@ class NodeTable:
     """Replicas of the component that is being decided, without those that are being replaced."""
     accelerators_free: IntArray = field(repr=False)
     """Shape `(nodes, accelerator_kinds)`."""
+    first_row: int = 0
+    """Where the rows start in the whole table; not 0 only in what `only` gives."""
 
     _floats: dict[str, list[float]] = field(init=False, repr=False, default_factory=dict)
     _ints: dict[str, list[int]] = field(init=False, repr=False, default_factory=dict)
@@ -129,6 +131,16 @@ class NodeTable:
     def views(self) -> tuple[NodeView, ...]:
         """One row object a node, made once."""
         return tuple(NodeView(self, row, facts) for row, facts in enumerate(self.facts))
+
+    @cached_property
+    def per_cpu_milli(self) -> FloatArray:
+        """1 / `cpu_millis`, to turn millicores into a share of the node; 0 where it has none."""
+        return _inverse(self.cpu_millis)
+
+    @cached_property
+    def per_memory_byte(self) -> FloatArray:
+        """1 / `memory_bytes`, to turn bytes into a share of the node; 0 where it has none."""
+        return _inverse(self.memory_bytes)
 
     def label(self, key: str) -> LabelColumn:
         """One label as a column."""
@@ -179,6 +191,7 @@ class NodeTable:
             self.accelerators_free[row : row + 1],
             domains=(self.layers, self.clusters, self.datacenters),
             accelerator_kinds=self.accelerator_kinds,
+            first_row=row,
         )
 
 
@@ -189,6 +202,7 @@ def table_of(
     *,
     domains: tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]],
     accelerator_kinds: tuple[Device, ...],
+    first_row: int = 0,
 ) -> NodeTable:
     """Put read-only views of `columns` (all of `COLUMNS`) into a table; `domains` are layers, clusters, datacenters."""
     views: dict[str, Any] = {name: read_only(columns[name]) for name in COLUMNS}
@@ -197,6 +211,7 @@ def table_of(
         *domains,
         accelerator_kinds,
         accelerators_free=read_only(accelerators_free),
+        first_row=first_row,
         **views,
     )
 
@@ -211,6 +226,10 @@ def read_only(array: NDArray[Any]) -> NDArray[Any]:
 def scores_of(values: Sequence[float]) -> FloatArray:
     """Scores one by one, as a column."""
     return np.array(values, dtype=np.float64)
+
+
+def _inverse(capacity: IntArray) -> FloatArray:
+    return np.divide(1.0, capacity, out=np.zeros(len(capacity)), where=capacity > 0)
 
 
 def _label_column(facts: Sequence[NodeFacts], key: str) -> LabelColumn:

@@ -37,13 +37,17 @@ class NodeFacts:
 
 
 class NodeView:
-    """One node; numbers are those of the moment, so a view never outlives the hook that got it."""
+    """One node; numbers are those of the moment, so a view never outlives the hook that got it.
 
-    __slots__ = ("_row", "_table", "facts", "name")
+    `name` is the node's, `row` its place in `View.nodes`, `facts` what is text about it.
+    """
+
+    __slots__ = ("_row", "_table", "facts", "name", "row")
 
     def __init__(self, table: NodeTable, row: int, facts: NodeFacts) -> None:
         self._table = table
         self._row = row
+        self.row = table.first_row + row
         self.facts = facts
         self.name = facts.name
 
@@ -146,14 +150,14 @@ class NodeView:
         return self._table.floats("power_w_max")[self._row]
 
     @property
-    def energy_price_per_kwh(self) -> float:
-        """Money for a kilowatt-hour now."""
-        return self._table.floats("energy_price_per_kwh")[self._row]
+    def energy_price_per_kwh(self) -> float | None:
+        """Money for a kilowatt-hour now; None where no power source is described."""
+        return _known(self._table.floats("energy_price_per_kwh")[self._row])
 
     @property
-    def co2_g_per_kwh(self) -> float:
-        """Grams of CO₂ for a kilowatt-hour now."""
-        return self._table.floats("co2_g_per_kwh")[self._row]
+    def co2_g_per_kwh(self) -> float | None:
+        """Grams of CO₂ for a kilowatt-hour now; None where no power source is described."""
+        return _known(self._table.floats("co2_g_per_kwh")[self._row])
 
     @property
     def location(self) -> tuple[float, float] | None:
@@ -164,3 +168,7 @@ class NodeView:
     def accelerators_free(self, kind: str, model: str = "") -> int:
         """Accelerators of a type (`gpu`), and model where one is given, that no replica holds."""
         return int(self._table.accelerators(kind, model)[self._row])
+
+
+def _known(value: float) -> float | None:
+    return value if value == value else None

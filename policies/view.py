@@ -23,10 +23,12 @@ from .network import LinkFacts, Network, Reach
 from .node_table import BoolArray, FloatArray, IntArray, LabelColumn, NodeTable
 from .node_view import Device, NodeFacts, NodeView
 from .reading import Metrics, NoMetrics, Reading, Statistic
+from .relations import Relations
+from .request import Request
 
 __all__ = [
     "BoolArray", "Device", "FloatArray", "IntArray", "LabelColumn", "LinkFacts", "MechanismOffer", "Network",
-    "NodeFacts", "NodeTable", "NodeView", "Reach", "Reading", "Replica", "Replicas", "View",
+    "NodeFacts", "NodeTable", "NodeView", "Reach", "Reading", "Replica", "Replicas", "Request", "View",
 ]  # fmt: skip
 
 
@@ -112,6 +114,10 @@ class View:
     slice: Slice
     application: Application
     """Whose component is being decided or analysed."""
+    request: Request
+    """What one replica of the component being decided takes; nothing while analysing."""
+    relations: Relations = field(repr=False)
+    """Which components of the application refer to which."""
     nodes: NodeTable = field(repr=False)
     network: Network = field(repr=False)
     replicas: Replicas = field(repr=False)

@@ -15,9 +15,10 @@ import numpy as np
 from ...descriptions.kinds import Application, Model
 from ...descriptions.kinds.application import Component
 from ...policies.node_table import BoolArray, IntArray
+from ...policies.relations import Relations
+from ...policies.request import Request
 from .explanation import Failure
 from .layout import StaticMask
-from .request import Request
 from .snapshot import Need
 from .table import Table
 
@@ -30,6 +31,7 @@ class Question:
     need: Need
     application: Application
     component: Component
+    relations: Relations
     model: Model | None
     request: Request
     left: int

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -103,8 +104,8 @@ def _node_table(rows: Sequence[NodeRow], tariffs: Sequence[Tariff | None], ledge
         "price_per_h": _floats(row.node.spec.price for row in rows),
         "power_w_idle": _floats(power.idle for power in powers),
         "power_w_max": _floats(power.max for power in powers),
-        "energy_price_per_kwh": _floats(tariff.price_per_kwh if tariff else 0.0 for tariff in tariffs),
-        "co2_g_per_kwh": _floats(tariff.co2_g_per_kwh if tariff else 0.0 for tariff in tariffs),
+        "energy_price_per_kwh": _floats(tariff.price_per_kwh if tariff else math.nan for tariff in tariffs),
+        "co2_g_per_kwh": _floats(tariff.co2_g_per_kwh if tariff else math.nan for tariff in tariffs),
         "cpu_millis_free": ledger.cpu_millis,
         "memory_bytes_free": ledger.memory_bytes,
         "disk_bytes_free": ledger.disk_bytes,

@@ -11,11 +11,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from ...policies.node_table import IntArray
+from ...policies.request import Request
 from ...policies.view import Device
 from ..placement import AcceleratorHold, Reservation
 from .devices import Want, assign
 from .node_row import NodeRow
-from .request import Request
 
 CPU, MEMORY, DISK, REPLICAS, SIBLINGS, DEVICES = range(6)
 """Lines of the matrix; from `DEVICES` on one a kind of accelerator."""

@@ -10,8 +10,8 @@ from datetime import datetime
 from ...descriptions.kinds import Cluster, Datacenter, Node
 from ...descriptions.kinds.node import Accelerator, Hardware, Link, PowerSource, Sensor
 from ...descriptions.messages.reported import MechanismReport
+from ...policies.request import millis_of
 from ...policies.view import Device, LinkFacts, NodeFacts
-from .request import millis_of
 from .snapshot import NodeState
 
 DAY_MINUTES = 24 * 60

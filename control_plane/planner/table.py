@@ -12,11 +12,11 @@ from dataclasses import dataclass
 
 from ...descriptions.kinds import Application, Model
 from ...descriptions.kinds.application import Component
+from ...policies.request import request_of
 from ...policies.view import Replica, Replicas
 from ..placement import Placement, Reservation
 from .layout import Layout, layout_of
 from .node_row import NodeRow
-from .request import request_of
 from .snapshot import Snapshot
 
 

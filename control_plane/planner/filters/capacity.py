@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
+
 from ....descriptions.units import BYTES, CORES
 from ....policies.node_table import BoolArray, IntArray
 from ..constraint import Constraint, Question
@@ -21,7 +23,7 @@ class Capacity(Constraint):
     needed: int
 
     def mask(self, question: Question) -> BoolArray:
-        mask: BoolArray = self._free(question.table) >= self.needed
+        mask: BoolArray = np.greater_equal(self._free(question.table), self.needed)
         return mask
 
     def failure(self, question: Question, row: int) -> Failure | None:
@@ -37,7 +39,11 @@ class Capacity(Constraint):
 
     def _free(self, table: Table) -> IntArray:
         ledger = table.ledger
-        columns = {"cpu": ledger.cpu_millis, "memory": ledger.memory_bytes, "disk": ledger.disk_bytes}
+        columns: dict[str, IntArray] = {
+            "cpu": ledger.cpu_millis,
+            "memory": ledger.memory_bytes,
+            "disk": ledger.disk_bytes,
+        }
         return columns[self.name]
 
     def _capacity(self, row: NodeRow) -> int:

@@ -128,11 +128,9 @@ def interaction(question: Question) -> Iterator[Constraint]:
     for one in component.interactions:
         if _binds(one):
             yield Calls(one.to, Limits(one.latency, one.bandwidth), one.to == component.name)
-    for part in question.application.spec.components:
-        if part.interactions and part.name != component.name:
-            for one in part.interactions:
-                if one.to == component.name and _binds(one):
-                    yield CalledBy(part.name, Limits(one.latency, one.bandwidth))
+    for other, one in question.relations.called_by.get(component.name, ()):
+        if other != component.name and _binds(one):
+            yield CalledBy(other, Limits(one.latency, one.bandwidth))
 
 
 def _binds(one: Interaction) -> bool:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ....descriptions.kinds.application import Component, Topology
+from ....descriptions.kinds.application import Topology
 from ....policies.node_table import BoolArray
 from ..constraint import Constraint, Question, everywhere
 from ..domains import codes_of, domain_name
@@ -103,22 +103,13 @@ def neighbours(question: Question) -> Iterator[Constraint]:
     for one in placement.anti_affinity:
         if one.required:
             yield Apart(one.component, one.topology, one.component == component.name, component.name)
-    for part in question.application.spec.components:
-        if part.placement.anti_affinity and part.name != component.name:
-            for one in part.placement.anti_affinity:
-                if one.required and one.component == component.name:
-                    yield Apart(part.name, one.topology, False, part.name)
-
-
-def stands_with(component: Component) -> frozenset[str]:
-    """Components that must be placed before this one, because it goes where they are."""
-    required = [one.component for one in component.placement.affinity if one.required]
-    return frozenset((*required, *component.placement.colocate)) - {component.name}
+    for other, one in question.relations.kept_apart_by.get(component.name, ()):
+        if one.required:
+            yield Apart(other, one.topology, False, other)
 
 
 def _wants(question: Question, other: str, component: str) -> bool:
-    found = question.table.component(question.application.metadata.name, other)
-    return found is not None and component in stands_with(found[1])
+    return other in question.relations.wanted_by.get(component, ())
 
 
 def _listed(names: list[str]) -> str:

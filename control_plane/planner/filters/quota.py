@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 from ....descriptions.units import BYTES, CORES
 from ....policies.node_table import BoolArray
+from ....policies.request import millis_of
 from ..constraint import Constraint, Question, everywhere
 from ..explanation import Failure
-from ..request import millis_of
 
 
 @dataclass(frozen=True)

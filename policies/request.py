@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ...descriptions.kinds.application import AcceleratorRequest, Component
-from ...descriptions.kinds.model import Model
+from ..descriptions.kinds.application import AcceleratorRequest, Component
+from ..descriptions.kinds.model import Model
 
 
 @dataclass(frozen=True)

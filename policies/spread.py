@@ -1,0 +1,38 @@
+"""Keep replicas of a component apart: over datacenters, then clusters, then nodes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from ..descriptions.kinds.application import Component
+from .node_table import FloatArray, IntArray, NodeTable
+from .policy import Policy, Rescore
+from .view import View
+
+
+@dataclass(frozen=True)
+class Spread(Policy):
+    """Prefer the datacenter, cluster and node with the fewest replicas of the component, then the least used node.
+
+    Each replica in the node's datacenter, cluster and on the node itself costs 1; replicas of others on the node cost
+    less than 1 together. Nodes without a datacenter or cluster form a group of their own.
+    """
+
+    rescore: ClassVar[Rescore] = "all"
+
+    def score_all(self, component: Component, nodes: NodeTable, view: View) -> FloatArray:
+        """Minus the cost."""
+        cost = nodes.replicas / (nodes.replicas + 1.0)
+        if nodes.siblings.any():
+            cost += nodes.siblings
+            cost += _in_domain(nodes.cluster_code, nodes.siblings)
+            cost += _in_domain(nodes.datacenter_code, nodes.siblings)
+        return -cost
+
+
+def _in_domain(codes: IntArray, siblings: IntArray) -> FloatArray:
+    counts = np.bincount(codes + 1, weights=siblings).astype(np.float64)
+    return counts[codes + 1]
