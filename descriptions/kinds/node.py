@@ -186,6 +186,8 @@ class NodeStatus(Frozen):
     """As the agent's inventory found it."""
     accelerators: tuple[Accelerator, ...] = Field(default=(), max_length=64)
     """As the agent's inventory found them."""
+    sensors: tuple[Sensor, ...] = Field(default=(), max_length=64)
+    """As the agent's inventory found them."""
     gateway: str = Field(default="", max_length=1024)
     """URL of the node's inference gateway."""
     mechanisms: tuple[str, ...] = Field(default=(), max_length=64)
