@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
@@ -88,7 +89,7 @@ def shown(path: Path) -> str:
         if isinstance(part, int):
             text += f"[{part}]"
         elif part.replace("_", "a").isalnum() and part.isascii():
-            text += f".{part}" if text else part
+            text += f".{part[:64]}" if text else part[:64]
         else:
-            text += f'["{part[:64]}"]'
+            text += f"[{json.dumps(part[:64], ensure_ascii=False)}]"
     return text

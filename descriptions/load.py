@@ -6,12 +6,12 @@ Called by the CLI (`apply`, `what-if`), the northbound API and the examples. All
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from .document import LIMITS, Document, Limits, Value
+from .document import LIMITS, Document, Limits
 from .errors import DescriptionError
 from .kinds import Kind
 from .strict_json import load_json, locate
@@ -77,9 +77,9 @@ def load_body(body: bytes, *, limits: Limits = LIMITS) -> Kind:
         return validate(locate(body, limits=limits))
 
 
-def kind_of(value: Value) -> Kind:
+def kind_of(value: Mapping[str, Any]) -> Kind:
     """The kind in a plain value, such as the result of a merge patch."""
-    return validate(Document(value))
+    return validate(Document(dict(value)))
 
 
 def dump(kind: Kind) -> dict[str, Any]:

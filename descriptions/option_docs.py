@@ -15,7 +15,7 @@ from enum import Enum
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from .option_fields import Option, OptionType, Rule, options_of
 
@@ -135,8 +135,8 @@ def _plain(value: Any, kind: OptionType, rule: Rule) -> Any:
     if isinstance(value, dict):
         return {key: _plain(item, kind.inner[0] if kind.inner else kind, rule) for key, item in value.items()}
     unit = kind.unit or rule.unit or next((one.unit for one in kind.inner if one.unit), None)
-    is_quantity = unit is not None and isinstance(value, int | float) and not isinstance(value, bool)
-    return unit.format(value) if unit and is_quantity else value
+    is_text = isinstance(value, str | bool)
+    return unit.format(cast("float", value)) if unit and not is_text else value
 
 
 def _shown_default(one: Option) -> str:

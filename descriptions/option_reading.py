@@ -113,7 +113,8 @@ class OptionReader:
             is_right = isinstance(value, numbers) and not isinstance(value, bool)
         if not is_right:
             return self._wrong("not readable" if rule.is_secret else shape(value), path, kind.words(rule))
-        return self._bounded(kind.type(value), kind, rule, value, path)
+        made: Any = kind.type
+        return self._bounded(made(value), kind, rule, value, path)
 
     def _quantity(self, kind: OptionType, rule: Rule, unit: Unit, value: Value, path: Path) -> Any:
         try:

@@ -7,8 +7,7 @@ the Python unit. JSON output is the canonical text, so a kind that is dumped and
 from __future__ import annotations
 
 from dataclasses import dataclass
-from types import UnionType
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeGuard
 
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
@@ -39,15 +38,14 @@ class Quantity:
             return text
         return {"anyOf": [text, {"type": "integer" if self.unit is BYTES else "number", "minimum": 0}]}
 
-    @property
-    def _numbers(self) -> UnionType | type[int]:
-        return int if self.unit is BYTES else int | float
+    def _is_number(self, value: object) -> TypeGuard[float]:
+        return isinstance(value, int) or (isinstance(value, float) and self.unit is not BYTES)
 
     def _read(self, value: object, info: core_schema.ValidationInfo[Any]) -> float:
         try:
             if isinstance(value, str):
                 return self.unit.parse(value)
-            if isinstance(value, self._numbers) and (self.unit.bare or info.mode == "python"):
+            if self._is_number(value) and (self.unit.bare or info.mode == "python"):
                 return self.unit.check(value)
         except DescriptionError as error:
             raise PydanticCustomError(

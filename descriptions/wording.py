@@ -12,6 +12,7 @@ from enum import Enum
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
 from .document import Path
 from .phrases import Bounds, one_of
@@ -78,7 +79,8 @@ class Spot:
 def spot(annotation: Any, constraints: tuple[Any, ...] = ()) -> Spot:
     """The spot of an annotation, `Annotated` taken apart."""
     if get_origin(annotation) is Annotated:
-        inner, *more = get_args(annotation)
+        inner, *marks = get_args(annotation)
+        more = tuple(part for mark in marks for part in (mark.metadata if isinstance(mark, FieldInfo) else (mark,)))
         return spot(inner, (*more, *constraints))
     return Spot(annotation, constraints)
 

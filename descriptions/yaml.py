@@ -102,6 +102,8 @@ class _Builder:
         return self._scalar(event)
 
     def _check(self, event: Any, path: Path) -> None:
+        if event.end_mark.index - self.start > self.limits.document_bytes_max:
+            raise self.refused(event, f"a document over the limit of {self.limits.document_bytes_max} bytes")
         if isinstance(event, yaml.AliasEvent):
             raise self.refused(event, f"alias *{str(event.anchor)[:40]} is not allowed", "the value itself")
         if event.anchor is not None:
@@ -112,8 +114,6 @@ class _Builder:
             raise self.refused(event, f"nested deeper than {self.limits.depth_max} levels")
         if len(self.values) >= self.limits.nodes_max:
             raise self.refused(event, f"more than {self.limits.nodes_max} values in one document")
-        if event.end_mark.index - self.start > self.limits.document_bytes_max:
-            raise self.refused(event, f"a document over the limit of {self.limits.document_bytes_max} bytes")
 
     def _mapping(self, path: Path) -> dict[str, Value]:
         mapping: dict[str, Value] = {}
@@ -176,8 +176,7 @@ def _shown_tag(tag: str) -> str:
 
 
 def _index(event: Any) -> int:
-    index: int = event.start_mark.index
-    return index
+    return int(event.start_mark.index)
 
 
 def _place_at(text: str, index: int) -> Place:

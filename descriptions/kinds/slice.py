@@ -44,7 +44,9 @@ class Timings(Frozen):
 class Failover(Timings):
     """When nodes count as lost and what follows."""
 
-    layers: dict[Layer, Timings] = Field(default_factory=lambda: {Layer.FAR_EDGE: Timings(heartbeat=15.0, lease=120.0)})
+    layers: dict[Layer, Timings] = Field(
+        default_factory=lambda: {Layer.FAR_EDGE: Timings(heartbeat=15.0, lease=120.0)}, max_length=4
+    )
     """Other timings for a layer."""
     replace_after: Duration | Literal["never"] = 60.0
     """Wait after a node is lost before its replicas are placed elsewhere; a component may say otherwise."""
