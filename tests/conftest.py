@@ -6,11 +6,15 @@ import os
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 from shoal.telemetry.broker_process import BrokerProcess, EmbeddedBroker, Mosquitto, find_mosquitto
 from shoal.telemetry.credentials import BrokerCredentials
 
 ROOT = Path(__file__).resolve().parent
+# Shared and slow machines are no reason to fail: no test asserts how fast something is.
+hypothesis.settings.register_profile("shoal", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("shoal")
 CASES: dict[str, object] = {}
 """Number of inputs tried, by test."""
 
