@@ -40,10 +40,17 @@ class Invitation:
     verify_keys: tuple[VerifyKey, ...]
 
 
-def enrol(
-    tx: Transaction, request: JoinRequest, token: str, request_id: str, invitation: Invitation
-) -> tuple[str, str, Node]:
-    """Uid, API token and Node of who joins. Raises `UnauthorizedError` for a token that doesn't count, `RefusedError`."""
+@dataclass(frozen=True)
+class Enrolled:
+    """Who joined."""
+
+    uid: str
+    api_token: str
+    node: Node
+
+
+def enrol(tx: Transaction, request: JoinRequest, token: str, request_id: str, slice_name: str) -> Enrolled:
+    """Let it in. Raises `UnauthorizedError` for a token that doesn't count, `RefusedError` for a name that is taken."""
     claim = join_tokens.check(tx, token, nonce=request.nonce, node=request.name)
     row = tx.get("Node", request.name)
     node = from_row(row, Node) if row is not None else None
