@@ -1,5 +1,7 @@
 """What the API answers besides kinds, as frozen models; OpenAPI shows them and the client returns them.
 
+What `why` and `what-if` answer is drawn in `planner/explanation.py`.
+
 Unlike requests they let unknown keys pass, so that an older client reads a newer server.
 """
 
@@ -35,6 +37,11 @@ class PageInfo(Answer):
     """The version at which all of it was true: watch from here."""
     continue_: str = Field(default="", alias="continue")
     """Pass on for the next page; empty on the last."""
+
+
+def page_info(version: int, more: str = "") -> PageInfo:
+    """Where a page stands, and the token of the next one."""
+    return PageInfo.model_validate({"resourceVersion": version, "continue": more})
 
 
 class ObjectPage(Answer, Generic[K]):
@@ -125,81 +132,6 @@ class Decisions(Answer):
 
     items: tuple[Decision, ...] = ()
     metadata: PageInfo = PageInfo()
-
-
-class Rejection(Answer):
-    """A constraint that a node fails, with the numbers."""
-
-    constraint: str
-    """`resources.memory`, `placement.layers`, `policy.nearest`, …"""
-    message: str
-
-
-class ScorePart(Answer):
-    """What one policy thought of a node."""
-
-    policy: str
-    raw: float | None = None
-    """In the policy's own unit."""
-    scaled: float | None = None
-    """0–1 over the feasible nodes."""
-    weight: float = 1.0
-
-
-class NodeVerdict(Answer):
-    """One node as the decision saw it."""
-
-    node: str
-    feasible: bool
-    chosen: bool = False
-    score: float | None = None
-    """Weighted sum of the scaled scores."""
-    scores: tuple[ScorePart, ...] = ()
-    rejections: tuple[Rejection, ...] = ()
-    flip: str = ""
-    """The smallest change that would turn the verdict."""
-
-
-class Why(Answer):
-    """Why a component stands where it stands, and why not elsewhere."""
-
-    application: str
-    component: str
-    decision: str = ""
-    """Id; empty when nothing was decided yet and the answer is computed from the present."""
-    time: str = ""
-    summary: str = ""
-    seed: int | None = None
-    version: int = 0
-    """Of the snapshot."""
-    counts: dict[str, int] = {}
-    """Nodes that fail each constraint."""
-    nodes: tuple[NodeVerdict, ...] = ()
-    """Chosen first, then by score, then the infeasible by name."""
-
-
-class Move(Answer):
-    """What a change would do to one component."""
-
-    application: str
-    component: str
-    before: tuple[str, ...] = ()
-    """Nodes of its replicas now."""
-    after: tuple[str, ...] = ()
-    unplaced: int = 0
-    """Replicas for which no node would fit."""
-    summary: str = ""
-
-
-class WhatIf(Answer):
-    """What would happen; nothing has."""
-
-    version: int
-    moves: tuple[Move, ...] = ()
-    """Components whose nodes would change, or that would not fit."""
-    unchanged: int = 0
-    """Components that would stay as they are."""
-    notes: tuple[str, ...] = ()
 
 
 class MetricValue(Answer):
@@ -346,7 +278,7 @@ class Check(Answer):
     message: str = ""
 
 
-class Readiness(Answer):
+class ReadyAnswer(Answer):
     """Whether requests can be served; status 200 if all checks are well, else 503."""
 
     ready: bool

@@ -39,6 +39,18 @@ class TooLargeError(RefusedError):
     """Over a cap."""
 
 
+class UnsupportedError(RefusedError):
+    """The body is of a type, or in an encoding, that the route doesn't take."""
+
+
+class RateError(RefusedError):
+    """More requests than the principal may make."""
+
+    def __init__(self, message: str, *, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
 class UnavailableError(RefusedError):
     """Not possible now."""
 

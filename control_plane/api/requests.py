@@ -120,6 +120,8 @@ class ContentQuery(Frozen):
     """Announced digest; with it an upload that broke off can be continued."""
     offset: int = Field(default=0, ge=0, le=2**40)
     """Where this part begins; as many bytes as the answer before said were received."""
+    size: int | None = Field(default=None, ge=0, le=2**40)
+    """Bytes of the whole; with it a body that ends early is kept as a part instead of being taken for the whole."""
 
 
 class ObjectRef(Frozen):

@@ -11,7 +11,8 @@ from typing import Literal, Protocol
 
 from ...descriptions.kinds import Kind
 from ...descriptions.messages.joining import JoinReply, JoinRequest
-from .answers import Check, LogLine, Telemetry, WhatIf, Why
+from ..planner.explanation import Explanation, WhatIf
+from .answers import Check, LogLine, Telemetry
 from .requests import LogQuery, TelemetryQuery, WhatIfRequest, WhyQuery
 
 RolloutVerb = Literal["pause", "resume", "abort"]
@@ -32,8 +33,11 @@ class Services(Protocol):
         """
         ...
 
-    async def why(self, query: WhyQuery) -> Why:
-        """Replay the component's latest decision, or decide now without committing if there is none."""
+    async def why(self, query: WhyQuery) -> Explanation:
+        """The full table for a component: every failing constraint and every score, for all nodes or the one asked for.
+
+        Raises `NotFoundError` for a component or node that nobody describes.
+        """
         ...
 
     async def what_if(self, request: WhatIfRequest) -> WhatIf:

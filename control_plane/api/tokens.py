@@ -84,6 +84,13 @@ def find(tx: ReadTransaction, token: str, now_ms: int) -> Principal | None:
     return Principal(row.name, kept.role, kept.subject, kept.node_uid)
 
 
+def id_of(token: str) -> str:
+    """The id in a token that `issue` made."""
+    parts = _TOKEN.fullmatch(token)
+    assert parts is not None
+    return parts[1]
+
+
 def digest(secret: str) -> str:
     """What is kept of a secret."""
     return hashlib.sha256(secret.encode("utf-8", "replace")).hexdigest()

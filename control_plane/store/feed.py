@@ -112,6 +112,10 @@ class Watch(Generic[V]):
             self._ready.extend(await self.batch())
         return self._ready.popleft()
 
+    async def ready(self) -> Sequence[V]:
+        """What is there already, without waiting for more. Raises `HistoryError` at once if the past is forgotten."""
+        return await self._take()
+
     async def batch(self, wait_s: float | None = None) -> Sequence[V]:
         """All that is there now, in order, or what comes first within `wait_s`; empty when nothing came."""
         try:

@@ -74,6 +74,11 @@ class ReadTransaction:
         rows = self._connection.execute(select(objects).where(objects.c.kind == kind).order_by(objects.c.name))
         return tuple(StoredObject(*row) for row in rows)
 
+    def with_prefix(self, kind: str, prefix: str) -> tuple[StoredObject, ...]:
+        """Objects of a kind whose names begin with `prefix`, in order of name."""
+        wanted = select(objects).where(objects.c.kind == kind, objects.c.name.startswith(prefix, autoescape=True))
+        return tuple(StoredObject(*row) for row in self._connection.execute(wanted.order_by(objects.c.name)))
+
     def page(self, kind: str, *, after: str = "", limit: int = 500) -> Page:
         """Up to `limit` objects of a kind whose names sort behind `after`."""
         limit = _bounded(limit)
