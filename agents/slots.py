@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from ..descriptions.errors import ProtocolError, TransportError
 from ..descriptions.messages.codec import decode
@@ -42,6 +43,31 @@ def open_desired(keys: KeyRing, sealed: bytes, topic: str) -> Desired:
     return decode(Desired, body, DOCUMENT_MAX)
 
 
+def pack(sealed: bytes) -> bytes:
+    """What a slot holds: the document behind its digest."""
+    return _MAGIC + hashlib.sha256(sealed).hexdigest().encode() + b"\n" + sealed
+
+
+def unpack(data: bytes) -> bytes:
+    """The document in a slot; `ProtocolError` when it isn't whole."""
+    sealed = data[_HEADER:]
+    if data != pack(sealed):
+        raise ProtocolError("torn or changed on disk")
+    return sealed
+
+
+S = TypeVar("S")
+
+
+def slot_to_replace(slots: Sequence[S], kept: Mapping[S, Desired], good_digest: str) -> S:
+    """The slot that does not hold the last known good: an empty one, else the older one of those that may go."""
+    empty = [slot for slot in slots if slot not in kept]
+    if empty:
+        return empty[0]
+    older_first = sorted(slots, key=lambda slot: (kept[slot].epoch, kept[slot].generation))
+    return next((slot for slot in older_first if kept[slot].digest != good_digest), older_first[0])
+
+
 class Slots:
     """The two files; not safe for two writers."""
 
@@ -53,16 +79,8 @@ class Slots:
 
     def save(self, sealed: bytes, good_digest: str) -> None:
         """Durably replace the slot that does not hold the last known good; the older one when neither does."""
-        digest = hashlib.sha256(sealed).hexdigest().encode()
-        write_whole(self._target(good_digest), _MAGIC + digest + b"\n" + sealed)
-
-    def _target(self, good_digest: str) -> Path:
         kept = {one.path: one.desired for one in self._valid()}
-        empty = [path for path in self.paths if path not in kept]
-        if empty:
-            return empty[0]
-        older_first = sorted(self.paths, key=lambda path: (kept[path].epoch, kept[path].generation))
-        return next((path for path in older_first if kept[path].digest != good_digest), older_first[0])
+        write_whole(slot_to_replace(self.paths, kept, good_digest), pack(sealed))
 
     def load(self) -> tuple[Kept | None, tuple[str, ...]]:
         """The newest valid document, and what was wrong with slots that hold none."""
@@ -83,9 +101,4 @@ class Slots:
 
     def _read(self, path: Path) -> bytes | None:
         data = read_capped(path, _HEADER + DOCUMENT_MAX + ENVELOPE_MAX)
-        if data is None:
-            return None
-        header, sealed = data[:_HEADER], data[_HEADER:]
-        if header != _MAGIC + hashlib.sha256(sealed).hexdigest().encode() + b"\n":
-            raise ProtocolError("torn or changed on disk")
-        return sealed
+        return None if data is None else unpack(data)
