@@ -1,13 +1,13 @@
 """The worker protocol: bytes of a stream socket to frames and back, without any I/O.
 
 Gateway and worker both use it; a worker in another language implements this page (`docs/inference.md`, "The worker
-protocol"). A frame is a header of 32 bytes, little-endian and naturally aligned, then `header_len` bytes of fields, then
+protocol"). A frame is a header of 32 bytes, little-endian and naturally aligned, `header_len` bytes of fields, and
 `body_len` bytes of body:
 
     0  u32 magic "SHW1"   4  u16 type   6  u16 flags (0)   8  u64 id
     16 u32 header_len    20  u32 reserved (0)             24  u64 body_len
 
-Fields are UTF-8 lines `name: value\n`; names that start with a colon are the protocol's own, the others are HTTP headers.
+Fields are UTF-8 lines `name: value\n`; names that start with a colon are the protocol's own, others are HTTP headers.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class FrameType(IntEnum):
     """Who sends what: `>` gateway to worker, `<` worker to gateway."""
 
     LOAD = 1
-    """> fields: model, version, plugin, path, device, code-folders; body: the plugin's options as JSON. Always first."""
+    """> fields: model, version, plugin, path, device, code-folders; body: options as JSON. Always the first."""
     READY = 2
     """< answer to LOAD; fields: device, reason; body: metadata as JSON."""
     INFER = 3

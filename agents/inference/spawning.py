@@ -59,7 +59,8 @@ def encode(message: Spawn | FromZygote) -> bytes:
 
 def decode_from_zygote(packet: bytes) -> FromZygote:
     """What a zygote said; `msgspec.DecodeError` when it isn't that."""
-    return _from_zygote.decode(packet)
+    message: FromZygote = _from_zygote.decode(packet)
+    return message
 
 
 def decode_spawn(packet: bytes) -> Spawn:

@@ -65,7 +65,7 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
         import uvloop
     except ImportError:
         return asyncio.new_event_loop
-    return uvloop.new_event_loop  # type: ignore[no-any-return]
+    return uvloop.new_event_loop
 
 
 async def _run(settings: Settings, place: Place, tokens: TokenFile | None) -> int:
@@ -73,7 +73,7 @@ async def _run(settings: Settings, place: Place, tokens: TokenFile | None) -> in
     try:
         listener = _listen(settings)
     except OSError as error:
-        logger.error("can't listen on %s:%d: %s", settings.host, settings.port, error)
+        print(f"shoal-gateway: can't listen on {settings.host}:{settings.port}: {error}", file=sys.stderr)
         return 1
     await gateway.serve(listener)
     return 0
@@ -156,13 +156,14 @@ class Gateway:
 
     async def _drain(self, drain_s: float) -> None:
         """Let every replica finish what it holds."""
-        loop = asyncio.get_running_loop()
         for replica in list(self.serving.replicas.values()):
             self.serving.delete(replica, drain_s)
-        end_s = loop.time() + drain_s + END_S
-        while (self.serving.replicas or self.public.in_flight or self.local.in_flight) and loop.time() < end_s:
-            await asyncio.sleep(0.02)
-        await self.remote.close()
+        try:
+            async with asyncio.timeout(drain_s + END_S):
+                await self.serving.all_gone.wait()
+        except TimeoutError:
+            logger.warning("workers=%d didn't end in time", len(self.serving.workers))
+        await self.remote.close(drain_s)
         self.patrol.stop()
         for zygote in self.serving.zygotes.values():
             zygote.stop()

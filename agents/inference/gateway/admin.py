@@ -10,6 +10,7 @@ import asyncio
 import math
 import os
 import re
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -49,7 +50,7 @@ class Admin:
     _born_s: float = 0.0
 
     def __post_init__(self) -> None:
-        self._born_s = self.serving.loop.time()
+        self._born_s = time.monotonic()
 
     def handle(self, exchange: Exchange) -> None:
         """Answer a request in a task of its own."""
@@ -99,7 +100,7 @@ class Admin:
             pid=os.getpid(),
             version=__version__,
             http=self.http,
-            uptime_s=round(self.serving.loop.time() - self._born_s, 3),
+            uptime_s=round(time.monotonic() - self._born_s, 3),
             replicas=len(replicas),
             ready=sum(replica.core.phase == "ready" for replica in replicas),
             pss_mib=self.reports.memory_mib(os.getpid()),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import accumulate
 
 from .http.server import HttpServer
@@ -63,7 +64,7 @@ class PrometheusText:
         """The whole page."""
         lines: list[str] = []
         for name, text, value in _COUNTERS:
-            lines += _family(name, "counter", text, self._by_model(lambda replica, of=value: of(*_counts(replica))))
+            lines += _family(name, "counter", text, self._by_model(partial(_counted, value)))
         lines += self._failures()
         lines += _family(
             "nv_inference_pending_request_count",
@@ -79,8 +80,8 @@ class PrometheusText:
         name = "nv_inference_request_failure"
         samples = [
             (f'{labels},reason="{reason}"', count)
-            for reason, value in (("REJECTED", "rejected"), ("BACKEND", "failures"))
-            for labels, count in self._by_model(lambda replica, of=value: getattr(replica.stats, of))
+            for reason, value in (("REJECTED", _rejected), ("BACKEND", _failed))
+            for labels, count in self._by_model(value)
         ]
         return _family(name, "counter", "Requests refused as wrong (REJECTED) or failed (BACKEND).", samples)
 
@@ -134,8 +135,16 @@ class PrometheusText:
         return [(labels, sum(value(replica) for replica in replicas)) for labels, replicas in self._models()]
 
 
-def _counts(replica: Replica) -> tuple[ReplicaStats, WorkerCounters]:
-    return replica.stats, replica.counters()
+def _counted(value: _Value, replica: Replica) -> float:
+    return value(replica.stats, replica.counters())
+
+
+def _rejected(replica: Replica) -> float:
+    return replica.stats.rejected
+
+
+def _failed(replica: Replica) -> float:
+    return replica.stats.failures
 
 
 def _family(name: str, kind: str, text: str, samples: list[tuple[str, float]]) -> list[str]:

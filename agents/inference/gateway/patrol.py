@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,7 +55,7 @@ class Patrol:
             await asyncio.wait(asked, timeout=COUNTERS_S_MAX)
 
     def _check_deadlines(self) -> None:
-        now_s = self.serving.loop.time()
+        now_s = time.monotonic()
         for worker in list(self.serving.workers.values()):
             link = worker.link
             if link is not None and link.in_flight and now_s - link.head_since_s > worker.spec.request_timeout_s:
@@ -66,7 +67,7 @@ class Patrol:
         self._tick = self.serving.loop.call_later(TICK_S, self._check_deadlines) if is_busy else None
 
     def _look_after(self) -> None:
-        now_s = self.serving.loop.time()
+        now_s = time.monotonic()
         for worker in list(self.serving.workers.values()):
             link = worker.link
             if link is None or worker.loaded is None or link.is_lost or link.in_flight:

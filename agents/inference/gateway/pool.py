@@ -1,7 +1,7 @@
 """All workers of one model and version, and the requests that wait for them.
 
-`serving.py` adds and retires workers, `routes.py` submits calls, a worker's link says when it has room. Least outstanding
-first; a call waits here, not in a worker, so that it survives the worker's death.
+`serving.py` adds and retires workers, `routes.py` submits calls, a worker's link says when it has room. The least busy
+worker comes first; a call waits here, not in a worker, so that it survives the worker's death.
 """
 
 from __future__ import annotations

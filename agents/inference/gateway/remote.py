@@ -1,6 +1,6 @@
 """Models that other nodes serve: which of them gets a request, and the way there.
 
-`PUT /admin/routes/{model}` fills the table with `lease.Routes`. Least outstanding requests per weight first; an endpoint
+`PUT /admin/routes/{model}` fills the table (`lease.Routes`). Fewest outstanding requests per weight first; an endpoint
 that can't be reached rests for a while; a request whose connection failed before an answer began is tried once more.
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
@@ -112,11 +113,14 @@ class RemoteModels:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def close(self) -> None:
-        """Give up what is on its way."""
-        for task in list(self._tasks):
+    async def close(self, drain_s: float) -> None:
+        """Wait for what is on its way, then give it up."""
+        tasks = list(self._tasks)
+        if tasks:
+            await asyncio.wait(tasks, timeout=drain_s)
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         for model in list(self._upstreams):
             self.delete(model)
 
@@ -137,7 +141,7 @@ class RemoteModels:
                 self._rest(upstream)
                 continue
             except (ProtocolError, TimeoutError) as error:
-                reason = f"{upstream.endpoint.url}: {error or 'no answer in time'}"
+                reason = f"{upstream.endpoint.url}: {str(error) or 'no answer in time'}"
                 break  # it may have been carried out
             finally:
                 upstream.outstanding -= 1
@@ -149,13 +153,13 @@ class RemoteModels:
 
     def _choose(self, model: str, tried: list[Upstream]) -> Upstream | None:
         left = [each for each in self._upstreams.get(model, []) if each not in tried]
-        now_s = self.loop.time()
+        now_s = time.monotonic()
         awake = [each for each in left if each.rests_until_s <= now_s]
         return min(awake or left, key=Upstream.cost, default=None)
 
     def _rest(self, upstream: Upstream) -> None:
         upstream.failures += 1
-        upstream.rests_until_s = self.loop.time() + min(REST_S_MAX, 2.0 ** (upstream.failures - 1))
+        upstream.rests_until_s = time.monotonic() + min(REST_S_MAX, 2.0 ** (upstream.failures - 1))
         logger.warning("endpoint=%s failures=%d rests", upstream.endpoint.url, upstream.failures)
 
     async def _ask(self, upstream: Upstream, exchange: Exchange, hops: int) -> UpstreamAnswer:
@@ -172,7 +176,7 @@ class RemoteModels:
                     lambda: UpstreamConnection(self.body_len_max), upstream.host, upstream.port
                 )
         except (OSError, TimeoutError) as error:
-            raise TransportError(f"can't connect: {error or 'timed out'}") from None
+            raise TransportError(f"can't connect: {str(error) or 'timed out'}") from None
         return await self._use(upstream, connection, head, exchange)
 
     async def _use(

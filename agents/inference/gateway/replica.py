@@ -1,7 +1,7 @@
 """One replica's life as a pure core: events in, effects out, no clock, no process.
 
-`serving.py` drives it. A replica has one *incarnation* of its specification serving, and at most one newer specification
-on its way (`update`); an incarnation is one start of one worker and its number is never used again.
+`serving.py` drives it. A replica has one *incarnation* of its specification serving, and at most one newer one on
+its way (`update`); an incarnation is one start of one worker, and its number is never used again.
 
     loading ──WorkerReady──> ready ──WorkerDied──> loading (again at once, then after 1, 2, 4 … s)
        └──LoadFailed──> broken <──the fifth death in ten minutes──┘        any ──DeleteAsked──> stopped

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -30,7 +31,7 @@ class Reports:
 
     async def measure(self, pids: list[int]) -> None:
         """Read the memory of the processes that haven't been looked at for a while."""
-        now_s = self.serving.loop.time()
+        now_s = time.monotonic()
         self._memory = {pid: seen for pid, seen in self._memory.items() if now_s - seen[0] < MEMORY_S_MAX}
         stale = [pid for pid in pids if pid not in self._memory]
         if stale:
@@ -63,7 +64,7 @@ class Reports:
             pid=worker.pid if worker else 0,
             pss_mib=self.memory_mib(worker.pid) if worker else 0.0,
             restarts=state.restarts,
-            stats=replica.stats.report(in_flight, len(pool.queue) if pool else 0, self.serving.loop.time()),
+            stats=replica.stats.report(in_flight, len(pool.queue) if pool else 0, time.monotonic()),
             update=ServingUpdate(update.spec.version, update.spec.digest, update.phase, update.reason)
             if update
             else None,

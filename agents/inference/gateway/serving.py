@@ -11,9 +11,9 @@ import asyncio
 import datetime
 import logging
 import os
+import time
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 
 from ....descriptions.messages.gateway import ServingPhase, ServingSpec
 from . import replica as core
@@ -43,7 +43,8 @@ class Replica:
     seen: tuple[ServingPhase, str] | None = None
     workers: dict[int, WorkerProcess] = field(default_factory=dict)
     """By incarnation: the serving one, the next, and those that end."""
-    wake: asyncio.TimerHandle | None = None
+    restart_at_s: float = 0.0
+    """When the next worker starts, after a death."""
 
     @property
     def serving(self) -> WorkerProcess | None:
@@ -76,15 +77,17 @@ class Serving:
     """By incarnation, over all replicas."""
     _numbers: list[int] = field(default_factory=lambda: [0])
     _owners: dict[int, Replica] = field(default_factory=dict)
+    all_gone: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set while there is neither replica nor worker."""
     _starting: set[asyncio.Task[None]] = field(default_factory=set)
 
-    # -- orders of the admin API -----------------------------------------------------------------------------------------
+    # -- orders of the admin API -------------------------------------------------------------------
 
     def put(self, replica_id: str, spec: ServingSpec, *, retry: bool = False) -> Replica:
         """Have a replica serve this."""
         replica = self.replicas.get(replica_id)
         if replica is None or replica.core.is_deleted:
-            replica = Replica(replica_id, ReplicaCore(self._numbers), ReplicaStats(LatencyWindow(self.loop.time())))
+            replica = Replica(replica_id, ReplicaCore(self._numbers), ReplicaStats(LatencyWindow(time.monotonic())))
             self.replicas[replica_id] = replica
         self._handle(replica, core.SpecPut(spec, retry))
         return replica
@@ -97,7 +100,7 @@ class Serving:
         """Some worker that takes requests of this pool."""
         return next((worker for worker in self.workers.values() if worker.link in pool.workers), None)
 
-    # -- what zygotes and workers say ------------------------------------------------------------------------------------
+    # -- what zygotes and workers say --------------------------------------------------------------
 
     def worker_spawned(self, incarnation: int, pid: int, pidfd: int) -> None:
         if (worker := self.workers.get(incarnation)) is not None:
@@ -140,10 +143,10 @@ class Serving:
         if worker.is_retiring:
             self._end_if_idle(worker, pool)
 
-    # -- effects ---------------------------------------------------------------------------------------------------------
+    # -- effects -----------------------------------------------------------------------------------
 
     def _handle(self, replica: Replica, event: core.Event) -> None:
-        for effect in replica.core.handle(event, self.loop.time()):
+        for effect in replica.core.handle(event, time.monotonic()):
             self._perform(replica, effect)
         state = replica.core
         now = (state.phase, state.serving.spec.version if state.serving else "")
@@ -166,7 +169,8 @@ class Serving:
             case core.Kill(incarnation=number):
                 replica.workers[number].kill("told to end", is_asked=True)
             case core.WakeAt(incarnation=number, at_s=at_s):
-                replica.wake = self.loop.call_at(at_s, self._handle, replica, core.RestartDue(number))
+                replica.restart_at_s = at_s
+                self.loop.call_later(at_s - time.monotonic(), self._handle, replica, core.RestartDue(number))
             case core.Forget():
                 if self.replicas.get(replica.id) is replica:
                     del self.replicas[replica.id]
@@ -211,7 +215,7 @@ class Serving:
         if worker.link is not None and not worker.link.in_flight and (pool.workers or not pool.queue):
             worker.end()
 
-    # -- ends ------------------------------------------------------------------------------------------------------------
+    # -- ends --------------------------------------------------------------------------------------
 
     def _over(self, worker: WorkerProcess, event: core.Event, reason: str) -> None:
         replica = self._owners.pop(worker.incarnation)
@@ -237,7 +241,7 @@ class Serving:
                 waiting.append(call)
                 continue
             call.exchange.refuse(503, reason, retry_after_s=1.0)
-            replica.stats.record(503, call.exchange.received_s, call.dispatched_s, self.loop.time())
+            replica.stats.record(503, call.exchange.received_s, call.dispatched_s, time.monotonic())
         return waiting
 
     def _sweep_pools(self) -> None:
@@ -256,6 +260,10 @@ class Serving:
         self.models.keep(named)
         for pool in self.models.pools():
             self.models.set_outlook(pool, self._outlook(pool))
+        if self.replicas or self.workers:
+            self.all_gone.clear()
+        else:
+            self.all_gone.set()
 
     def _outlook(self, pool: Pool) -> Outlook:
         """What a request may hope for while no worker of this pool is there."""
@@ -265,9 +273,7 @@ class Serving:
             serving = state.serving
             if serving is None or (serving.spec.model, serving.spec.version) != (pool.model, pool.version):
                 continue
-            due_s = 0.0
-            if replica.wake is not None and not serving.has_worker:
-                due_s = max(0.0, replica.wake.when() - self.loop.time())
+            due_s = max(0.0, replica.restart_at_s - time.monotonic())
             if serving.phase == "loading" and state.was_ready and due_s < self.models.queue_s_max / 2:
                 return Outlook()
             retry_after_s = BROKEN_RETRY_AFTER_S if serving.phase == "broken" else max(1.0, due_s)

@@ -25,7 +25,7 @@ class ReplicaStats:
     queue_s: float = 0.0
     """Sum over successes, from the last byte of the request to the hand-over."""
     histogram: list[int] = field(default_factory=lambda: [0] * (len(HISTOGRAM_S) + 1))
-    ended: WorkerCounters = WorkerCounters()
+    ended: WorkerCounters = field(default_factory=WorkerCounters)
     """Sum over workers that have ended."""
 
     def record(self, status: int, received_s: float, dispatched_s: float, now_s: float) -> None:

@@ -1,12 +1,13 @@
 """The gateway's end of a worker's socket: calls out as INFER frames, answers back to their clients.
 
-`worker_process.py` owns one; its pool dispatches to it. A worker answers in order, so the oldest call is the one that it
+`worker_process.py` owns one; its pool dispatches to it. A worker answers in order, so the oldest call is the one it
 works on: when the worker dies only that one has begun, the others can go elsewhere.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Protocol, cast
 
 import msgspec
@@ -84,7 +85,7 @@ class WorkerLink(asyncio.Protocol):
         self.is_lost = False
         self._transport: asyncio.Transport = cast("asyncio.Transport", None)
 
-    # -- asyncio ---------------------------------------------------------------------------------------------------------
+    # -- asyncio -----------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
@@ -99,7 +100,7 @@ class WorkerLink(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._lose("the worker closed its socket" if exc is None else f"the worker's socket failed: {exc}")
 
-    # -- calls -----------------------------------------------------------------------------------------------------------
+    # -- calls -------------------------------------------------------------------------------------
 
     @property
     def in_flight(self) -> int:
@@ -113,7 +114,7 @@ class WorkerLink(asyncio.Protocol):
 
     def dispatch(self, call: Call) -> None:
         """Hand over a call; there must be room."""
-        call.dispatched_s = self._loop.time()
+        call.dispatched_s = time.monotonic()
         if not self._calls:
             self.head_since_s = call.dispatched_s
         self._last_id += 1
@@ -128,7 +129,7 @@ class WorkerLink(asyncio.Protocol):
         self._calls.clear()
         return held
 
-    # -- orders ----------------------------------------------------------------------------------------------------------
+    # -- orders ------------------------------------------------------------------------------------
 
     def load(self, fields: dict[str, str], options: bytes) -> None:
         """Send LOAD."""
@@ -148,7 +149,7 @@ class WorkerLink(asyncio.Protocol):
 
     def ping(self) -> None:
         """Ask for a sign of life."""
-        self.ping_sent_s = self._loop.time()
+        self.ping_sent_s = time.monotonic()
         self._send(FrameType.PING)
 
     def close(self) -> None:
@@ -160,7 +161,7 @@ class WorkerLink(asyncio.Protocol):
         self._last_id += 1
         self._transport.write(pack_header(frame_type, self._last_id, len(fields), len(body)) + fields + body)
 
-    # -- answers ---------------------------------------------------------------------------------------------------------
+    # -- answers -----------------------------------------------------------------------------------
 
     def _take(self, frame: Frame) -> None:
         match frame.type:
@@ -209,7 +210,7 @@ class WorkerLink(asyncio.Protocol):
         call = self._calls.pop(frame.id, None)
         if call is None:
             raise ProtocolError(f"an answer to {frame.id}, which was not asked or has its answer")
-        self.head_since_s = self._loop.time()
+        self.head_since_s = time.monotonic()
         self.has_news = True
         return call
 

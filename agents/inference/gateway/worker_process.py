@@ -7,6 +7,7 @@ exactly one of `worker_died` (nobody asked) or `worker_gone` (we did).
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
@@ -116,7 +117,7 @@ class WorkerProcess:
         fields = {"model": spec.model, "version": spec.version, "plugin": spec.plugin, "path": spec.path}
         link.load(fields | {"device": spec.device, "code-folders": folders}, msgspec.json.encode(spec.options))
 
-    # -- what the zygote says --------------------------------------------------------------------------------------------
+    # -- what the zygote says ----------------------------------------------------------------------
 
     def spawned(self, pid: int, pidfd: int) -> None:
         """It is forked."""
@@ -129,7 +130,7 @@ class WorkerProcess:
         """It ended, or was never forked."""
         self._over(reason)
 
-    # -- what the link says ----------------------------------------------------------------------------------------------
+    # -- what the link says ------------------------------------------------------------------------
 
     def worker_ready(self, loaded: Loaded) -> None:
         self._stop_timers()
@@ -149,7 +150,7 @@ class WorkerProcess:
         self._listener.worker_lost(self)
         self._later(REASON_S_MAX, self.kill, self._reason)
 
-    # -- orders ----------------------------------------------------------------------------------------------------------
+    # -- orders ------------------------------------------------------------------------------------
 
     def end(self) -> None:
         """Let it finish what it holds and end; then it is killed."""
@@ -172,13 +173,11 @@ class WorkerProcess:
         if self._pidfd < 0:  # not forked yet: should it still be, it finds its lifeline closed
             self._over(reason)
             return
-        try:
+        with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         self._later(REASON_S_MAX, self._over, reason)  # the zygote may be gone as well
 
-    # -- inside ----------------------------------------------------------------------------------------------------------
+    # -- inside ------------------------------------------------------------------------------------
 
     def _load_is_late(self) -> None:
         self._listener.worker_refused(self, f"the model took more than {self.spec.load_timeout_s:g} s to load")

@@ -21,6 +21,7 @@ from ..spawning import PACKET_MAX, Exited, Preloaded, Spawn, Spawned, decode_fro
 
 logger = logging.getLogger(__name__)
 
+ZYGOTE = f"{__name__.rpartition('.gateway.')[0]}.worker.zygote"
 PRELOAD_S_MAX = 60.0
 IDLE_S_MAX = 60.0
 ENVIRONMENT = {
@@ -90,7 +91,7 @@ class ZygoteLink:
         with theirs:
             self._process = subprocess.Popen(
                 [
-                    *(sys.executable, "-m", f"{__package__.rpartition('.')[0]}.worker.zygote"),
+                    *(sys.executable, "-m", ZYGOTE),
                     *("--runtime", self.runtime, "--class", self.class_path, "--fd", str(theirs.fileno())),
                 ],
                 pass_fds=(theirs.fileno(),),

@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING
 from ....descriptions.errors import PluginError
 
 if TYPE_CHECKING:
-    import msgspec
-
     from .plugin import InferencePlugin
 
 ENTRY_POINT_GROUP = "shoal.inference"
@@ -49,8 +47,8 @@ def plugin_class(path: str) -> type[InferencePlugin]:
     return found
 
 
-def build_plugin(name: str, options: Mapping[str, msgspec.Raw], paths: Mapping[str, str]) -> InferencePlugin:
+def build_plugin(name: str, options: Mapping[str, object], paths: Mapping[str, str]) -> InferencePlugin:
     """The plugin with its options checked; `DescriptionError` says which option is wrong."""
-    from .options import read_options
+    from ....descriptions.options import read_options
 
     return read_options(plugin_class(paths[name]), options)

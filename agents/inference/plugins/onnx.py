@@ -1,7 +1,8 @@
 """ONNX models by ONNX Runtime, set for a small machine that runs many of them.
 
 Source of the session settings: ONNX Runtime "Thread management" and "Memory" pages. Threads don't spin between requests,
-the arena that keeps the largest request's memory for ever is off, one thread runs an operator unless asked otherwise.
+an operator runs in one thread unless asked otherwise, and the arena that keeps the largest request's memory for ever is
+off.
 """
 
 from __future__ import annotations

@@ -70,7 +70,7 @@ class LoadedModel(ABC):
     def predict(self, batch: Batch) -> Tensors:
         """Answer one batch. `RefusedError` says that the request is wrong; any other error counts as the plugin's."""
 
-    def unload(self) -> None:
+    def unload(self) -> None:  # noqa: B027  # most have nothing to do
         """Give back what the end of the process doesn't: files, devices, licences."""
 
 
@@ -78,7 +78,7 @@ class LoadedModel(ABC):
 class InferencePlugin(ABC):
     """A model format; the fields of a subclass are its options (camelCase in YAML)."""
 
-    @classmethod
+    @classmethod  # noqa: B027  # a predictor may need nothing
     def preload(cls) -> None:
         """Import what `load` needs, in the zygote before it forks: start no thread, open no device."""
 

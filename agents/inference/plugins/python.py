@@ -35,7 +35,7 @@ class PythonPredictor(InferencePlugin):
 
     predictor: str = ""
     """`Class` of the file, or `module:Class` of the folder; empty where the file has one class with `predict`."""
-    init_arguments: dict[str, Any] = field(default_factory=dict)
+    init_arguments: Mapping[str, object] = field(default_factory=dict)
     """Keyword arguments of the constructor."""
 
     @classmethod

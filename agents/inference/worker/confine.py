@@ -5,6 +5,7 @@ The zygote calls `confine` in the child. Stronger walls (seccomp, Landlock, cgro
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import fcntl
 import os
@@ -64,13 +65,10 @@ def raise_oom_score() -> None:
 
 def keep_only(fds: set[int]) -> None:
     """Close every descriptor but these and 0–2."""
-    for name in os.listdir("/proc/self/fd"):
-        fd = int(name)
+    for fd in [int(entry.name) for entry in Path("/proc/self/fd").iterdir()]:
         if fd > 2 and fd not in fds:
-            try:
+            with contextlib.suppress(OSError):  # the descriptor of the listing itself is closed already
                 os.close(fd)
-            except OSError:  # the descriptor of the listing itself
-                continue
 
 
 def _address_space_bytes() -> int:

@@ -85,7 +85,8 @@ def to_bytes(datatype: str, array: NDArray[Any]) -> Buffer:
         return b"".join(part for element in elements for part in (_LENGTH.pack(len(element)), element))
     if datatype == "BF16":
         return _to_bfloat16(array).tobytes()
-    return memoryview(np.ascontiguousarray(array, NUMPY[datatype])).cast("B") if array.size else b""
+    flat: Any = np.ascontiguousarray(array, NUMPY[datatype]).ravel()
+    return memoryview(flat).cast("B") if array.size else b""
 
 
 def element_bytes(element: object) -> bytes:

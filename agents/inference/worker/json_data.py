@@ -1,7 +1,7 @@
 """JSON text to tensors and back, typed: no float becomes an int, no `true` a 1, no number too large an infinity.
 
-NaN and the infinities are not JSON. Triton writes and reads them as the words `NaN`, `Infinity`, `-Infinity`, as Python's
-`json` does; so does this module, on a slower path. Who wants strict JSON asks for binary outputs.
+NaN and the infinities are not JSON. Triton writes and reads them as the words `NaN`, `Infinity`, `-Infinity`, as
+Python's `json` does; so does this module, on a slower path. Who wants strict JSON asks for binary outputs.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def from_json(name: str, datatype: str, shape: list[int], data: Any) -> NDArray[
     element = _ELEMENT[NUMPY[datatype].kind]
     array = _to_array(name, datatype, _typed_lists(name, element, len(shape), data))
     count = math.prod(shape)
-    if array.ndim > 1 and list(array.shape) != shape:
+    if array.ndim > 1 and array.size and list(array.shape) != shape:
         raise RefusedError(f"data of {name!r} is nested as {list(array.shape)}, but its shape is {shape}")
     if array.size != count:
         raise RefusedError(f"data of {name!r} has {array.size} elements, expected {count} for shape {shape}")
@@ -73,7 +73,8 @@ def _text(name: str, element: object) -> str:
 
 @cache
 def _list_type(element: type, depth: int) -> Any:
-    return list[element] if depth <= 1 else list[_list_type(element, depth - 1)]  # type: ignore[valid-type]
+    inner: Any = element if depth <= 1 else _list_type(element, depth - 1)
+    return list[inner]
 
 
 @cache

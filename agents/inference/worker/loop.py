@@ -77,7 +77,7 @@ def _load(channel: Channel, frame: Frame, plugin_classes: dict[str, str], body_l
     fields = unpack_fields(frame.fields)
     plugin_name = fields["plugin"]
     try:
-        options = msgspec.json.decode(bytes(frame.body) or b"{}", type=dict[str, msgspec.Raw])
+        options = msgspec.json.decode(bytes(frame.body) or b"{}", type=dict[str, object])
         plugin = build_plugin(plugin_name, options, plugin_classes)
         model = plugin.load(_model_file(fields), fields["device"])
     except (DescriptionError, PluginError, RefusedError, msgspec.DecodeError) as error:
@@ -167,7 +167,7 @@ class Worker:
             outputs = self.model.predict(request.batch)
         except (RefusedError, PluginError):
             raise
-        except (Exception, SystemExit) as error:  # noqa: BLE001  # the plugin's border; sys.exit must not end the worker
+        except (Exception, SystemExit) as error:  # the plugin's border; sys.exit must not end the worker
             raise PluginError(self.plugin, f"predict raised {type(error).__name__}: {error}") from error
         ran = time.perf_counter_ns()
         answer = v2_response.render(request, outputs, self.signature, self.plugin)

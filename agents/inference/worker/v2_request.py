@@ -1,7 +1,7 @@
 """A v2 infer request to a batch: `parse` checks everything that can be checked before the model runs.
 
 Reads JSON, and JSON followed by binary tensors (Triton's binary tensor data extension), and the raw form in which the
-body is the only input. Whatever is wrong ends as `RefusedError` (status 400) that names the input and what was expected.
+body is the only input. What is wrong ends as `RefusedError` (status 400) that names the input and what was expected.
 """
 
 from __future__ import annotations

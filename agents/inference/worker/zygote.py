@@ -7,6 +7,7 @@ ends when the gateway closes the other end. Workers don't depend on it: they liv
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gc
 import os
 import selectors
@@ -16,7 +17,7 @@ import sys
 import traceback
 from pathlib import Path
 
-
+from ....descriptions import options as _options  # noqa: F401  # workers need it: import it once, before the forks
 from ..plugins import plugin_class
 from ..spawning import PACKET_MAX, SPAWN_FDS, Exited, Preloaded, Spawn, Spawned, decode_spawn, encode
 from .channel import Channel
@@ -38,7 +39,7 @@ def main(argv: list[str] | None = None) -> int:
         except Exception as error:  # noqa: BLE001  # the plugin's border
             control.send(encode(Preloaded(f"plugin {arguments.runtime}: {type(error).__name__}: {error}")))
             return 1
-        control.send(encode(Preloaded(threads=len(os.listdir("/proc/self/task")))))
+        control.send(encode(Preloaded(threads=sum(1 for _ in Path("/proc/self/task").iterdir()))))
         Zygote(control, {arguments.runtime: arguments.class_path}).run()
     return 0
 
@@ -102,10 +103,8 @@ class Zygote:
                 return
             if status is None:
                 return
-            try:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(status.si_pid, signal.SIGKILL)  # what a predictor started goes with it
-            except (ProcessLookupError, PermissionError):
-                pass
             os.waitpid(status.si_pid, 0)
             incarnation = self._incarnations.pop(status.si_pid, None)
             if incarnation is not None:

@@ -69,7 +69,7 @@ class HttpConnection(asyncio.Protocol):
         """When the server cuts this connection off, by its clock."""
         self.transport: asyncio.Transport = cast("asyncio.Transport", None)
 
-    # -- asyncio ---------------------------------------------------------------------------------------------------------
+    # -- asyncio -----------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
@@ -120,7 +120,7 @@ class HttpConnection(asyncio.Protocol):
         self._set_deadline()
         self._next()
 
-    # -- httptools -------------------------------------------------------------------------------------------------------
+    # -- httptools ---------------------------------------------------------------------------------
 
     def on_message_begin(self) -> None:
         self._headers = {}
@@ -183,7 +183,7 @@ class HttpConnection(asyncio.Protocol):
         else:
             self.transport.pause_reading()
 
-    # -- answers ---------------------------------------------------------------------------------------------------------
+    # -- answers -----------------------------------------------------------------------------------
 
     def send(self, parts: Sequence[Buffer], *, close: bool) -> None:
         """Write an answer and go on, or close."""

@@ -6,6 +6,7 @@ import asyncio
 import os
 import socket
 import struct
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -42,8 +43,8 @@ class HttpServer:
         return HttpConnection(self)
 
     def now_s(self) -> float:
-        """The loop's clock."""
-        return self.loop.time()
+        """Monotonic and precise; uvloop's own clock counts milliseconds."""
+        return time.monotonic()
 
     def admit(self, connection: HttpConnection) -> bool:
         """Take a new connection, or say no when there are too many or it is somebody else's."""

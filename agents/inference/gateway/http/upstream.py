@@ -65,7 +65,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.is_open = False
         self._transport.abort()
 
-    # -- asyncio ---------------------------------------------------------------------------------------------------------
+    # -- asyncio -----------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
@@ -87,7 +87,7 @@ class UpstreamConnection(asyncio.Protocol):
         else:
             self._fail(TransportError(f"the connection ended before an answer: {exc or 'closed'}"))
 
-    # -- httptools -------------------------------------------------------------------------------------------------------
+    # -- httptools ---------------------------------------------------------------------------------
 
     def on_status(self, _reason: bytes) -> None:
         self._head_len += 1
