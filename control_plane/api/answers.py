@@ -84,6 +84,8 @@ class Problem(Answer):
     """Stable word for programs."""
     request_id: str
     errors: tuple[DescriptionFault, ...] = ()
+    received: int | None = None
+    """Of an upload: where a continuation has to start."""
 
 
 class PlacementAnswer(Answer):

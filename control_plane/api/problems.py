@@ -108,6 +108,7 @@ def problem_reply(error: Exception, request_id: str, instance: str) -> Reply:
         code=verdict.code,
         request_id=request_id,
         errors=tuple(_fault(one) for one in error.all[:FAULTS_MAX]) if isinstance(error, DescriptionError) else (),
+        received=error.offset if isinstance(error, UploadBusyError) else None,
     )
     return _reply(problem, verdict)
 

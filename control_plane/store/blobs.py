@@ -51,10 +51,10 @@ class BlobTooLargeError(RefusedError):
 class UploadBusyError(RefusedError):
     """Somebody else is uploading the same contents now, or the offset isn't where the upload stands."""
 
-    def __init__(self, message: str, offset: int) -> None:
+    def __init__(self, message: str, offset: int | None) -> None:
         super().__init__(message)
         self.offset = offset
-        """Where a continuation has to start."""
+        """Where a continuation has to start; None while the other upload runs."""
 
 
 class BlobStore:
@@ -108,7 +108,7 @@ class BlobStore:
         except BlockingIOError as error:
             file.close()
             told = "the same contents are being uploaded by somebody else: wait, then ask how far it is"
-            raise UploadBusyError(told, 0) from error
+            raise UploadBusyError(told, None) from error
         except BaseException:
             file.close()
             raise
