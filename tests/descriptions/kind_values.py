@@ -37,9 +37,10 @@ def written(one: Spot) -> st.SearchStrategy[Any]:
 def written_one(only: Spot) -> st.SearchStrategy[Any]:
     """As `written`, for a spot that is no union."""
     if quantity := next((item.unit for item in only.constraints if isinstance(item, Quantity)), None):
-        least, most = bound(only, "ge", 0), bound(only, "le", quantity.steps_max / quantity.steps_per_unit)
-        steps = st.integers(int(least * quantity.steps_per_unit), int(most * quantity.steps_per_unit))
-        return steps.map(lambda n: quantity.format(n / quantity.steps_per_unit if quantity.steps_per_unit > 1 else n))
+        per_unit = quantity.steps_per_unit
+        least, most = bound(only, "ge", 0) * per_unit, bound(only, "le", None)
+        steps = st.integers(int(least), quantity.steps_max if most is None else int(most * per_unit))
+        return steps.map(lambda n: quantity.format(n / per_unit if per_unit > 1 else n))
     if only.choices:
         return st.sampled_from(only.choices)
     arguments = get_args(only.type)
