@@ -100,6 +100,10 @@ class ServingStats(Message, frozen=True, omit_defaults=False):
     latency_ms_p99: float = 0.0
     latency_ms: tuple[LatencyBucket, ...] = ()
     """Empty buckets are left out."""
+    latency_ms_total: tuple[LatencyBucket, ...] = ()
+    """The same since the first PUT, so that telemetry can tell any window."""
+    latency_ms_sum: float = 0.0
+    """Of all requests in `latency_ms_total`."""
 
 
 class ServingUpdate(Message, frozen=True):

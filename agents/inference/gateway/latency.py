@@ -24,11 +24,17 @@ class LatencyWindow:
         self._slices = [[0] * (len(BOUNDS_MS) + 1) for _ in range(SLICES)]
         self._slot = int(now_s / SLICE_S)
         self._born_s = now_s
+        self.totals = [0] * (len(BOUNDS_MS) + 1)
+        """Requests by bucket since the beginning."""
+        self.sum_ms = 0.0
 
     def record(self, latency_ms: float, now_s: float) -> None:
         """Count one request."""
         self._turn(now_s)
-        self._slices[self._slot % SLICES][bisect_left(BOUNDS_MS, latency_ms)] += 1
+        bucket = bisect_left(BOUNDS_MS, latency_ms)
+        self._slices[self._slot % SLICES][bucket] += 1
+        self.totals[bucket] += 1
+        self.sum_ms += latency_ms
 
     def counts(self, now_s: float) -> list[int]:
         """Requests by bucket."""

@@ -64,6 +64,8 @@ class ReplicaStats:
             latency_ms_p95=round(quantile_ms(counts, 0.95), 4),
             latency_ms_p99=round(quantile_ms(counts, 0.99), 4),
             latency_ms=buckets(counts),
+            latency_ms_total=buckets(self.window.totals),
+            latency_ms_sum=round(self.window.sum_ms, 3),
         )
 
 
