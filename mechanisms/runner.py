@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import hashlib
 from abc import abstractmethod
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -18,6 +19,7 @@ import msgspec
 from ..descriptions.messages.codec import encode
 from ..descriptions.messages.desired import ReplicaSpec
 from .mechanism import Mechanism
+from .transfer.origin import Origins
 
 RunPhase = Literal["fetching", "starting", "ready", "notReady", "failed", "exited", "stopping"]
 """`failed` could not be started or served; `exited` ended by itself."""
@@ -42,6 +44,18 @@ class Observation:
 
 
 @dataclass(frozen=True)
+class GatewayBind:
+    """How the node's operator wants the inference gateway to listen."""
+
+    host: str = "127.0.0.1"
+    port: int = 8080
+    advertise: str = ""
+    """URL for other nodes; the gateway's own address when empty."""
+    predictors: tuple[Path, ...] = ()
+    """Folders whose Python predictors may be loaded."""
+
+
+@dataclass(frozen=True)
 class Host:
     """What an agent tells its runners about the node."""
 
@@ -52,16 +66,22 @@ class Host:
     """For what must outlive a reboot, mode 0700; each runner takes a folder of its own name."""
     runtime_dir: Path
     """For sockets and what a reboot may lose; short, because Unix socket paths are."""
-    gateway_url: str = ""
-    otlp_url: str = ""
+    changed: Callable[[str], None]
+    """To be called, on the event loop, with the name of a mechanism whose `observe` would answer otherwise now."""
+    gateway_url: Callable[[], str] = lambda: ""
+    """The node's inference gateway; empty as long as none runs."""
+    otlp_url: Callable[[], str] = lambda: ""
     """Where components push OTLP/HTTP; empty when the receiver is off."""
-    control_plane_url: str = ""
-    """Base of artifact paths."""
-    api_token: str = ""
+    origins: Origins = field(default_factory=lambda: Origins(""))
+    """Where artifacts may come from."""
+    api_token: str = field(default="", repr=False)
     """Bearer token for artifacts on the control plane; never given to a replica."""
+    gateway: GatewayBind = GatewayBind()
 
-    def __repr__(self) -> str:
-        return f"Host(node={self.node!r}, slice={self.slice!r}, state_dir={str(self.state_dir)!r})"
+    @property
+    def lease_file(self) -> Path:
+        """Holds, as text, when the lease ends on CLOCK_BOOTTIME; what guards of single instances read."""
+        return self.runtime_dir / "lease"
 
 
 class Runner(Mechanism):
