@@ -1,1 +1,1 @@
-"""One slice's brain: keeps the committed rows, decides placement over snapshots of them, and says what each node should run."""
+"""One slice's brain: keeps committed rows, decides placement over snapshots of them, tells each node what to run."""

@@ -15,14 +15,6 @@ COMPONENT_STATE_KIND = "ComponentState"
 DESIRED_KIND = "Desired"
 
 
-class Reservation(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
-    """What one replica of a revision takes of its node."""
-
-    cpu: float = 0.0
-    memory_bytes: int = 0
-    disk_bytes: int = 0
-
-
 class Revision(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     """What a component runs at a revision: replicas of older ones go on with it until an update replaces them.
 
@@ -34,7 +26,6 @@ class Revision(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     number: int
     template: ReplicaSpec
     """`id` is empty; `desired.py` fills it for each replica."""
-    reserves: Reservation = Reservation()
     secrets: tuple[str, ...] = ()
     """Names of Secrets whose values join the environment when a document is built; never stored here."""
 

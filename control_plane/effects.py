@@ -13,8 +13,8 @@ from typing import Literal
 from ..descriptions.kinds import Rollout
 from ..descriptions.kinds.application import ApplicationStatus
 from ..descriptions.kinds.inventory import GroupStatus
-from ..descriptions.kinds.model import ModelStatus
 from ..descriptions.kinds.node import NodeStatus
+from ..descriptions.kinds.plugin import PluginStatus
 from ..descriptions.kinds.slice import SliceStatus
 from ..descriptions.messages.desired import Desired, DesiredSpec
 from ..descriptions.messages.lease import Ack, Lease, Routes
@@ -23,7 +23,7 @@ from .component_state import ComponentState, Revision
 from .placement import Placement
 from .planner.snapshot import Decision, Need
 
-TimerKind = Literal["node", "canary", "storm", "component", "plan", "republish", "status"]
+TimerKind = Literal["node", "canary", "component", "plan", "status"]
 
 
 @dataclass(frozen=True, order=True)
@@ -63,7 +63,7 @@ class Delete:
     name: str
 
 
-Status = ApplicationStatus | NodeStatus | SliceStatus | GroupStatus | ModelStatus
+Status = ApplicationStatus | NodeStatus | SliceStatus | GroupStatus | PluginStatus
 
 
 @dataclass(frozen=True)
@@ -190,6 +190,22 @@ class AskScores(Effect):
     application: str
     component: str
     nodes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class AnswerAction(Effect):
+    """What came of a `ScaleWanted`, `MoveWanted` or `SettingWanted`; `id` is that event's."""
+
+    reason: str = ""
+    """Why it was refused; empty when it is committed."""
+
+
+@dataclass(frozen=True)
+class AnswerRollout(Effect):
+    """What came of a `RolloutWanted`; `id` is that event's."""
+
+    reason: str = ""
+    """Why it was refused; empty when it is committed."""
 
 
 @dataclass(frozen=True)

@@ -60,6 +60,8 @@ class Started(Event):
     fence: int
     epoch: int
     rows: tuple[Row, ...]
+    positions: tuple[tuple[str, str, int], ...] = ()
+    """Node uid, stream and its last stored seq."""
     wall_offset_s: float = 0.0
     """Wall clock minus the driver's monotonic clock; for `createdS` of rows alone, never for a decision."""
 

@@ -1,10 +1,10 @@
 """Which nodes are alive: heartbeats, births, wills and silence in; leases, phases and alarms out.
 
 Every heartbeat of a node's present session is answered by a lease. A node that misses three, or whose will arrives, is
-`suspect` (nothing new is placed there); when its lease is over it is `lost`, or `left` if it said farewell. What becomes
-of its replicas is `reconcile.py`'s; this core only says whether they may be touched (`is_held`). It gives no verdict
-while the broker does not echo the control plane's own canary, and after a start or an outage it waits for the longest
-lease before it calls anyone lost. Called by `core.py`; the reasons are in `docs/failover.md`.
+`suspect` (nothing new is placed there); when its lease is over it is `lost`, or `left` if it said farewell. What
+becomes of its replicas is `reconcile.py`'s; this core only says whether they may be touched (`is_held`). It gives no
+verdict while the broker does not echo the control plane's own canary, and after a start or an outage it waits for the
+longest lease before it calls anyone lost. Called by `core.py`; the reasons are in `docs/failover.md`.
 """
 
 from __future__ import annotations
@@ -193,7 +193,7 @@ class Membership:
 
     def withhold(self, uid: str, generation: int) -> None:
         """Grant no lease until the node has observed a document of this generation."""
-        self.withheld[uid] = max(generation, self.withheld.get(uid, 0))
+        self.withheld[uid] = generation
 
     def is_held(self, uid: str) -> bool:
         """True while the node's replicas must not be replaced: its site is in a storm."""

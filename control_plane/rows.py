@@ -24,7 +24,16 @@ from ..descriptions.kinds import (
 )
 from ..descriptions.kinds.application import Component
 from ..descriptions.kinds.meta import Metadata
-from .component_state import COMPONENT_STATE_KIND, DESIRED_KIND, REVISION_KIND, ComponentState, DesiredMark, Revision
+from ..descriptions.messages.desired import InferenceTask
+from .component_state import (
+    COMPONENT_STATE_KIND,
+    DESIRED_KIND,
+    REVISION_KIND,
+    ComponentState,
+    DesiredMark,
+    Revision,
+    Setting,
+)
 from .inputs import Row, RowValue
 from .placement import PLACEMENT_KIND, Placement
 
@@ -58,6 +67,11 @@ def name_of(value: RowValue) -> str:
             return value.node_uid
         case _:
             return value.metadata.name
+
+
+def is_component(state: ComponentState) -> bool:
+    """False for the settings of a whole node, which are kept as `<node>.<mechanism>.<verb>`."""
+    return "." not in state.component
 
 
 @dataclass
@@ -115,6 +129,7 @@ class Rows:
     _revisions: Index[Key, Revision] = field(default_factory=Index)
     _rollouts: Index[Key, Rollout] = field(default_factory=Index)
     _states: Index[str, ComponentState] = field(default_factory=Index)
+    _serving: Index[str, Placement] = field(default_factory=Index)
     _users_of_model: Index[str, str] = field(default_factory=Index)
     _users_of_secret: Index[str, str] = field(default_factory=Index)
     _naming_clusters: Index[str, Cluster] = field(default_factory=Index)
@@ -189,13 +204,18 @@ class Rows:
         """As described now; None when nobody describes it any more."""
         return self._components_of.get(key[0], {}).get(key[1])
 
+    def siblings_of(self, key: Key) -> Mapping[str, Component]:
+        """Components of the same application by name, itself included."""
+        return self._components_of.get(key[0], {})
+
     def components_of(self, application: str) -> tuple[Key, ...]:
         """Components described now, in the order of the description."""
         return tuple((application, name) for name in self._components_of.get(application, {}))
 
     def keys_of(self, application: str) -> tuple[Key, ...]:
         """Components described now or with anything left of them, sorted."""
-        known = ((application, state.component) for state in self._states.under(application).values())
+        states = self._states.under(application).values()
+        known = ((application, state.component) for state in states if is_component(state))
         return tuple(sorted({*self.components_of(application), *known}))
 
     def keys_on(self, uid: str) -> tuple[Key, ...]:
@@ -206,11 +226,17 @@ class Rows:
     def keys(self) -> tuple[Key, ...]:
         """All components described now or with anything left of them, sorted."""
         described = {(application, name) for application, named in self._components_of.items() for name in named}
-        return tuple(sorted({*described, *((state.application, state.component) for state in self.states.values())}))
+        known = ((state.application, state.component) for state in self.states.values() if is_component(state))
+        return tuple(sorted({*described, *known}))
 
     def state_of(self, key: Key) -> ComponentState:
         """What is remembered of a component; a fresh one when nothing is."""
         return self.states.get(f"{key[0]}.{key[1]}") or ComponentState(key[0], key[1])
+
+    def settings_of_node(self, node: str) -> tuple[Setting, ...]:
+        """Mechanism settings that adaptation chose for a node as a whole, by mechanism and verb."""
+        states = sorted(self._states.under(node).items())
+        return tuple(setting for _, state in states if not is_component(state) for setting in state.settings)
 
     def revision_of(self, placement: Placement) -> Revision | None:
         """What a replica runs."""
@@ -223,6 +249,16 @@ class Rows:
     def rollouts_of(self, key: Key) -> tuple[Rollout, ...]:
         """Of a component, by name."""
         return tuple(rollout for _, rollout in sorted(self._rollouts.under(key).items()))
+
+    def serving(self, model: str) -> tuple[Placement, ...]:
+        """Replicas that run a model at whatever revision, by id."""
+        return tuple(placement for _, placement in sorted(self._serving.under(model).items()))
+
+    def model_of(self, placement: Placement) -> str:
+        """The model that a replica serves; empty for one that serves none."""
+        revision = self.revision_of(placement)
+        task = revision.template.task if revision is not None else None
+        return task.model if isinstance(task, InferenceTask) else ""
 
     def users_of_model(self, model: str) -> tuple[str, ...]:
         """Applications that refer to a model, sorted."""
@@ -252,6 +288,8 @@ class Rows:
             case Placement():
                 self._of_component.add((value.application, value.component), value.id, value)
                 self._of_node.add(value.node_uid, value.id, value)
+                if model := self.model_of(value):
+                    self._serving.add(model, value.id, value)
             case Node() if value.status is not None and value.status.uid:
                 self._name_of_uid[value.status.uid] = value.metadata.name
             case Revision():
@@ -273,6 +311,7 @@ class Rows:
             case Placement():
                 self._of_component.drop((value.application, value.component), value.id)
                 self._of_node.drop(value.node_uid, value.id)
+                self._serving.drop(self.model_of(value), value.id)
             case Node() if value.status is not None:
                 self._name_of_uid.pop(value.status.uid, None)
             case Revision():
