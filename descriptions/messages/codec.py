@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import TypeVar
+from typing import Annotated, TypeAlias, TypeVar
 
 import msgspec
 
@@ -11,6 +11,16 @@ from ..errors import ProtocolError
 
 SIZE_MAX = 256 * 1024
 """Largest payload on the wire in bytes; a larger desired document goes as digest and URL."""
+
+
+Id: TypeAlias = Annotated[str, msgspec.Meta(max_length=256)]
+"""What names something: uids, sessions, streams, replica ids."""
+
+Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+"""A number that counts up; what databases keep as an integer."""
+
+Amount: TypeAlias = Annotated[float, msgspec.Meta(ge=0)]
+"""A quantity in the unit of its name, which is never negative."""
 
 
 class Message(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):

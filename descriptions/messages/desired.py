@@ -11,7 +11,7 @@ from typing import Literal
 
 import msgspec
 
-from .codec import Message, encode
+from .codec import Amount, Count, Id, Message, encode
 
 
 class Artifact(Message, frozen=True):
@@ -20,7 +20,7 @@ class Artifact(Message, frozen=True):
     url: str
     """Absolute, or a path on the control plane that the agent joined."""
     sha256: str
-    size: int
+    size: Count
 
 
 class InferenceTask(Message, frozen=True, tag_field="runs", tag="inference"):
@@ -41,7 +41,7 @@ class ListenPort(Message, frozen=True):
     """A TCP port that a process listens on; 0 takes any free one."""
 
     name: str
-    port: int = 0
+    port: Count = 0
 
 
 class ReadyCheck(Message, frozen=True):
@@ -49,7 +49,7 @@ class ReadyCheck(Message, frozen=True):
 
     port: str
     path: str = ""
-    timeout_s: float = 60.0
+    timeout_s: Amount = 60.0
 
 
 class ProcessTask(Message, frozen=True, tag_field="runs", tag="process"):
@@ -60,8 +60,8 @@ class ProcessTask(Message, frozen=True, tag_field="runs", tag="process"):
     restart: Literal["always", "onFailure", "never"] = "always"
     ports: tuple[ListenPort, ...] = ()
     ready: ReadyCheck | None = None
-    stop_grace_s: float = 5.0
-    open_files: int = 256
+    stop_grace_s: Amount = 5.0
+    open_files: Count = 256
 
 
 class PluginTask(Message, frozen=True, tag_field="runs", tag="plugin"):
@@ -77,16 +77,16 @@ Task = InferenceTask | ProcessTask | PluginTask
 class ReplicaSpec(Message, frozen=True):
     """One replica that should run on the node."""
 
-    id: str
+    id: Id
     """`<application>.<component>.<n>`, n never reused within the component."""
     application: str
     component: str
-    revision: int
+    revision: Count
     """Counts changes of what runs; a change means the replica is brought to it in place or made anew."""
     task: Task
-    cpu: float = 0.0
+    cpu: Amount = 0.0
     """Cores, also the limit of a process."""
-    memory_bytes: int = 0
+    memory_bytes: Count = 0
     interacts: tuple[str, ...] = ()
     """Models that it calls through the node's gateway."""
     single_instance: bool = False
@@ -97,10 +97,10 @@ class ReplicaSpec(Message, frozen=True):
 class Settings(Message, frozen=True):
     """How the agent behaves."""
 
-    heartbeat_s: float = 5.0
-    lease_s: float = 30.0
-    telemetry_interval_s: float = 15.0
-    telemetry_rates: dict[str, float] = {}
+    heartbeat_s: Amount = 5.0
+    lease_s: Amount = 30.0
+    telemetry_interval_s: Amount = 15.0
+    telemetry_rates: dict[str, Amount] = {}
     """Metric name prefix to interval in seconds, where active policies ask for more."""
     log_level: str = "info"
 
@@ -126,13 +126,13 @@ class DesiredSpec(Message, frozen=True):
 class Desired(Message, frozen=True):
     """The document on `down/desired`."""
 
-    node: str
+    node: Id
     """Node uid."""
-    slice: str
-    epoch: int
-    generation: int
-    fence: int
-    digest: str
+    slice: Id
+    epoch: Count
+    generation: Count
+    fence: Count
+    digest: Id
     """SHA-256 of the encoded spec."""
     spec: DesiredSpec | None = None
     url: str = ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .codec import Message
+from .codec import Amount, Id, Message
 from .reported import Inventory
 
 
@@ -11,7 +11,7 @@ class JoinRequest(Message, frozen=True):
 
     name: str
     """Wished node name; an existing description of that name is taken over if no living node has it."""
-    nonce: str
+    nonce: Id
     """Random; the same nonce and token again give the same answer (lost reply)."""
     inventory: Inventory = Inventory()
     agent_version: str = ""
@@ -31,7 +31,7 @@ class BrokerAccess(Message, frozen=True):
 class VerifyKey(Message, frozen=True):
     """A public key that signs desired documents, leases and commands."""
 
-    kid: str
+    kid: Id
     public_key: str
     """Ed25519, base64."""
 
@@ -39,13 +39,13 @@ class VerifyKey(Message, frozen=True):
 class JoinReply(Message, frozen=True):
     """What an agent keeps on disk, mode 0600."""
 
-    node_uid: str
-    node_name: str
-    slice: str
+    node_uid: Id
+    node_name: Id
+    slice: Id
     broker: BrokerAccess
     api_url: str
     api_token: str
     """Bearer token of role `agent`, for fetching models and large documents."""
     verify_keys: tuple[VerifyKey, ...]
-    heartbeat_s: float
-    lease_s: float
+    heartbeat_s: Amount
+    lease_s: Amount

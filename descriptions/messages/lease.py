@@ -6,53 +6,53 @@ from typing import Literal
 
 import msgspec
 
-from .codec import Message
+from .codec import Amount, Count, Id, Message
 
 
 class Heartbeat(Message, frozen=True):
     """On `up/hb`, QoS 0, every heartbeat interval ± 10 %."""
 
-    node: str
-    session: str
-    boot_id: str
-    seq: int
-    observed_generation: int = 0
-    epoch: int = 0
-    digest: str = ""
-    load: float = 0.0
+    node: Id
+    session: Id
+    boot_id: Id
+    seq: Count
+    observed_generation: Count = 0
+    epoch: Count = 0
+    digest: Id = ""
+    load: Amount = 0.0
     """CPU utilisation, 0–1."""
-    outbox: int = 0
+    outbox: Count = 0
     """Events waiting."""
 
 
 class Lease(Message, frozen=True):
     """On `down/lease`: the answer to one heartbeat; the duration counts from when that heartbeat was sent."""
 
-    node: str
-    session: str
-    seq: int
+    node: Id
+    session: Id
+    seq: Count
     """Of the heartbeat that it answers."""
-    lease_s: float
-    fence: int
-    epoch: int
-    load_level: int = 0
+    lease_s: Amount
+    fence: Count
+    epoch: Count
+    load_level: Count = 0
     """0 normal; each level halves the rate of `tel/lo`."""
 
 
 class Ack(Message, frozen=True):
     """On `down/ack`: events of the stream up to this seq are in the control plane's database."""
 
-    stream: str
-    upto: int
+    stream: Id
+    upto: Count
 
 
 class Command(Message, frozen=True):
     """On `down/cmd`: a one-shot verb (logs, restart, measure)."""
 
-    id: str
+    id: Id
     verb: str
-    fence: int
-    deadline_s: float
+    fence: Count
+    deadline_s: Amount
     """Seconds from receipt after which it must not start."""
     arguments: dict[str, msgspec.Raw] = {}
 
@@ -61,31 +61,31 @@ class ControlPlaneState(Message, frozen=True):
     """On `_/state`, retained; the will says offline."""
 
     online: bool
-    session: str
-    fence: int = 0
-    epoch: int = 0
+    session: Id
+    fence: Count = 0
+    epoch: Count = 0
     version: str = ""
 
 
 class Spread(Message, frozen=True):
     """On `_/spread`, retained: reconnects are spread over this many seconds."""
 
-    window_s: float
+    window_s: Amount
 
 
 class Endpoint(Message, frozen=True):
     """A node that serves a model."""
 
-    node: str
+    node: Id
     url: str
-    weight: float = 1.0
+    weight: Amount = 1.0
 
 
 class Routes(Message, frozen=True):
     """On `_/routes/<model>`, retained: which gateways serve a model."""
 
     model: str
-    generation: int
+    generation: Count
     endpoints: tuple[Endpoint, ...] = ()
 
 

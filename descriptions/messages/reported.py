@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from .codec import Message
+from .codec import Amount, Count, Id, Message
 
 PROTOCOL_VERSIONS = (1,)
 """Versions that this build speaks; a birth message lists them."""
@@ -15,13 +15,13 @@ Phase = Literal["pending", "fetching", "starting", "ready", "notReady", "failed"
 class State(Message, frozen=True):
     """Birth (online) and will (offline) on `up/state`, retained; a will counts only for the session it names."""
 
-    node: str
-    session: str
+    node: Id
+    session: Id
     """Random for each connection."""
     online: bool
-    boot_id: str = ""
+    boot_id: Id = ""
     agent_version: str = ""
-    protocol_versions: tuple[int, ...] = PROTOCOL_VERSIONS
+    protocol_versions: tuple[Count, ...] = PROTOCOL_VERSIONS
     clean: bool = False
     """Offline by intention (agent stopped or upgraded): no reason to suspect the node before its lease ends."""
 
@@ -29,13 +29,13 @@ class State(Message, frozen=True):
 class ReplicaReport(Message, frozen=True):
     """One replica as it is on the node."""
 
-    id: str
-    revision: int
+    id: Id
+    revision: Count
     phase: Phase
     message: str = ""
-    pid: int = 0
-    restarts: int = 0
-    ports: dict[str, int] = {}
+    pid: Count = 0
+    restarts: Count = 0
+    ports: dict[str, Count] = {}
 
 
 class MechanismReport(Message, frozen=True):
@@ -63,8 +63,8 @@ class DeviceReport(Message, frozen=True):
 
     type: str
     model: str = ""
-    count: int = 1
-    memory_bytes: int = 0
+    count: Count = 1
+    memory_bytes: Count = 0
 
 
 class Inventory(Message, frozen=True):
@@ -72,10 +72,10 @@ class Inventory(Message, frozen=True):
 
     architecture: str = ""
     model: str = ""
-    cpu: float = 0.0
-    frequency_hz: float = 0.0
-    memory_bytes: int = 0
-    disk_bytes: int = 0
+    cpu: Amount = 0.0
+    frequency_hz: Amount = 0.0
+    memory_bytes: Count = 0
+    disk_bytes: Count = 0
     os: str = ""
     python: str = ""
     hostname: str = ""
@@ -86,16 +86,16 @@ class Inventory(Message, frozen=True):
 class Reported(Message, frozen=True):
     """The latest report on `up/reported`, retained."""
 
-    node: str
-    boot_id: str
-    incarnation: int
+    node: Id
+    boot_id: Id
+    incarnation: Count
     """Counts agent starts on this node."""
-    seq: int
+    seq: Count
     """Counts reports of this incarnation; (incarnation, seq) orders them."""
-    epoch: int = 0
-    observed_generation: int = 0
+    epoch: Count = 0
+    observed_generation: Count = 0
     """Newest desired document that the agent has begun to apply."""
-    digest: str = ""
+    digest: Id = ""
     """Of that document's spec."""
     replicas: tuple[ReplicaReport, ...] = ()
     conditions: tuple[NodeCondition, ...] = ()
@@ -108,31 +108,31 @@ class Reported(Message, frozen=True):
 class NodeEvent(Message, frozen=True):
     """One durable event; `seq` has no gaps within a stream."""
 
-    seq: int
+    seq: Count
     time: str
     """RFC 3339 by the node's clock: data, never an order."""
     type: str
     reason: str
     message: str
-    replica: str = ""
+    replica: Id = ""
     severity: Literal["info", "warning", "error"] = "info"
 
 
 class EventBatch(Message, frozen=True):
     """Events on `up/ev/<stream>`, oldest first."""
 
-    node: str
-    stream: str
+    node: Id
+    stream: Id
     """Random for each creation of the outbox database."""
     events: tuple[NodeEvent, ...]
-    first_available: int = 1
+    first_available: Count = 1
     """Lowest seq that the node still has; a higher one than the control plane expects is a reported gap."""
 
 
 class CommandResult(Message, frozen=True):
     """Answer on `up/cmdres`; the same id always gets the same result."""
 
-    id: str
+    id: Id
     ok: bool
     message: str = ""
     body: str = ""
