@@ -192,13 +192,15 @@ class ReplicaCore:
         return [*effects, StartWorker(self.serving.number, event.spec)]
 
     def _ready(self, event: WorkerReady) -> list[Effect]:
+        if event.incarnation in self.retired:
+            return []  # it was told to end before it was ready
         if self.update is not None and self.update.number == event.incarnation:
             old, self.serving, self.update = self.serving, self.update, None
             self.deaths_s = []
         elif self.serving is not None and self.serving.number == event.incarnation:
             old = None
         else:
-            return []  # it was told to end before it was ready
+            return []
         assert self.serving is not None
         self.serving.phase, self.serving.device, self.serving.reason = "ready", event.device, event.reason
         self.was_ready = True
@@ -209,32 +211,40 @@ class ReplicaCore:
         return effects
 
     def _failed(self, event: LoadFailed, now_s: float) -> list[Effect]:
-        if self.update is not None and self.update.number == event.incarnation:
-            self._break(self.update, event.reason)
-            return [Kill(event.incarnation)]
-        if self.serving is None or self.serving.number != event.incarnation:
+        if event.incarnation in self.retired:
             return []
-        if self.was_ready:  # it loaded before: the world is to blame, not the model
-            return [Kill(event.incarnation), *self._died(WorkerDied(event.incarnation, event.reason), now_s)]
-        self._break(self.serving, event.reason)
-        return [Kill(event.incarnation)]
+        effects: list[Effect] = []
+        if self.update is not None and self.update.number == event.incarnation:
+            _break(self.update, event.reason)
+        elif self.serving is None or self.serving.number != event.incarnation:
+            return []
+        elif self.was_ready:  # it loaded before: the world is to blame, not the model
+            effects = self._count_death(self.serving, event.reason, now_s)
+        else:
+            _break(self.serving, event.reason)
+        self.retired.add(event.incarnation)
+        return [Kill(event.incarnation), *effects]
 
     def _died(self, event: WorkerDied, now_s: float) -> list[Effect]:
-        if self.update is not None and self.update.number == event.incarnation:
-            self._break(self.update, f"the worker died while loading: {event.reason}")
-            return []
-        if self.serving is None or self.serving.number != event.incarnation:
+        if event.incarnation in self.retired:
             self.retired.discard(event.incarnation)
             return self._forget_if_empty()
+        if self.update is not None and self.update.number == event.incarnation:
+            _break(self.update, f"the worker died while loading: {event.reason}")
+            return []
+        if self.serving is None or self.serving.number != event.incarnation:
+            return []
+        return self._count_death(self.serving, event.reason, now_s)
+
+    def _count_death(self, dead: Incarnation, reason: str, now_s: float) -> list[Effect]:
+        """Have it started again after a while, unless it dies too often."""
         self.deaths_s = [*(at_s for at_s in self.deaths_s if at_s > now_s - DEATHS_WINDOW_S), now_s]
         if len(self.deaths_s) >= DEATHS_MAX:
-            self._break(
-                self.serving, f"{DEATHS_MAX} deaths in {DEATHS_WINDOW_S / 60:.0f} minutes; the last: {event.reason}"
-            )
+            _break(dead, f"{DEATHS_MAX} deaths in {DEATHS_WINDOW_S / 60:.0f} minutes; the last: {reason}")
             return []
-        self.serving.phase, self.serving.has_worker = "loading", False
-        self.serving.reason = f"starting again, the worker died: {event.reason}"
-        return [WakeAt(event.incarnation, now_s + restart_delay_s(len(self.deaths_s)))]
+        dead.phase, dead.has_worker = "loading", False
+        dead.reason = f"starting again, the worker died: {reason}"
+        return [WakeAt(dead.number, now_s + restart_delay_s(len(self.deaths_s)))]
 
     def _restart(self, event: RestartDue) -> list[Effect]:
         if self.is_deleted or self.serving is None or self.serving.number != event.incarnation:
@@ -261,18 +271,15 @@ class ReplicaCore:
         self.numbers[0] += 1
         return Incarnation(self.numbers[0], spec)
 
-    def _break(self, incarnation: Incarnation, reason: str) -> None:
-        incarnation.phase, incarnation.reason, incarnation.has_worker = "broken", reason, False
-
     def _drop_update(self) -> list[Effect]:
         dropped, self.update = self.update, None
-        if dropped is None or not dropped.has_worker:
-            return []
-        self.retired.add(dropped.number)
-        return [Kill(dropped.number)]
+        return self._end(dropped)
 
     def _drop_serving(self) -> list[Effect]:
         dropped, self.serving = self.serving, None
+        return self._end(dropped)
+
+    def _end(self, dropped: Incarnation | None) -> list[Effect]:
         if dropped is None or not dropped.has_worker:
             return []
         self.retired.add(dropped.number)
@@ -280,6 +287,10 @@ class ReplicaCore:
 
     def _forget_if_empty(self) -> list[Effect]:
         return [Forget()] if self.is_deleted and not self.retired else []
+
+
+def _break(incarnation: Incarnation, reason: str) -> None:
+    incarnation.phase, incarnation.reason, incarnation.has_worker = "broken", reason, False
 
 
 def restart_delay_s(deaths: int) -> float:

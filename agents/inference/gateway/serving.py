@@ -112,6 +112,10 @@ class Serving:
         if (worker := self.workers.get(incarnation)) is not None:
             worker.exited(reason)
 
+    def worker_unborn(self, incarnation: int, reason: str) -> None:
+        if (worker := self.workers.get(incarnation)) is not None:
+            self.worker_refused(worker, reason)
+
     def worker_ready(self, worker: WorkerProcess, loaded: Loaded) -> None:
         self._handle(
             self._owners[worker.incarnation], core.WorkerReady(worker.incarnation, loaded.device, loaded.reason)
@@ -274,7 +278,8 @@ class Serving:
             if serving is None or (serving.spec.model, serving.spec.version) != (pool.model, pool.version):
                 continue
             due_s = max(0.0, replica.restart_at_s - time.monotonic())
-            if serving.phase == "loading" and state.was_ready and due_s < self.models.queue_s_max / 2:
+            comes_back = serving.phase in ("ready", "loading") and state.was_ready  # ready: its end isn't told yet
+            if comes_back and due_s < self.models.queue_s_max / 2:
                 return Outlook()
             retry_after_s = BROKEN_RETRY_AFTER_S if serving.phase == "broken" else max(1.0, due_s)
             outlook = Outlook(is_hopeful=False, reason=serving.reason or "it is loading", retry_after_s=retry_after_s)

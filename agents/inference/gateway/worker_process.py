@@ -88,8 +88,9 @@ class WorkerProcess:
         """Writing end; the kernel kills the worker when it closes."""
         self._asked_to_end = False
         self._is_over = False
-        self._reason = ""
-        """What we killed it for, or how its socket ended."""
+        self._killed_for = ""
+        self._link_reason = ""
+        """How its socket ended."""
         self._timers: list[asyncio.TimerHandle] = []
 
     async def start(self, zygote: ZygoteLink, place: WorkerPlace) -> None:
@@ -146,9 +147,9 @@ class WorkerProcess:
 
     def link_lost(self, reason: str) -> None:
         """Wait a moment for the better reason; the process may also live on without its socket, then it is killed."""
-        self._reason = self._reason or reason
+        self._link_reason = reason
         self._listener.worker_lost(self)
-        self._later(REASON_S_MAX, self.kill, self._reason)
+        self._later(REASON_S_MAX, self.kill, reason)
 
     # -- orders ------------------------------------------------------------------------------------
 
@@ -168,7 +169,7 @@ class WorkerProcess:
 
     def kill(self, reason: str, *, is_asked: bool = False) -> None:
         """End it now; `is_asked` when that is no fault of its own."""
-        self._reason = reason
+        self._killed_for = self._killed_for or reason
         self._asked_to_end |= is_asked
         if self._pidfd < 0:  # not forked yet: should it still be, it finds its lifeline closed
             self._over(reason)
@@ -185,7 +186,7 @@ class WorkerProcess:
     def _process_ended(self) -> None:
         """The pidfd says so; the zygote tells why, if it still can."""
         asyncio.get_running_loop().remove_reader(self._pidfd)
-        self._later(REASON_S_MAX, self._over, self._reason or "ended")
+        self._later(REASON_S_MAX, self._over, self._link_reason or "ended")
 
     def _over(self, reason: str) -> None:
         if self._is_over:
@@ -199,8 +200,7 @@ class WorkerProcess:
         if self._asked_to_end:
             self._listener.worker_gone(self)
         else:
-            killed_by_us = self._reason and not self._reason.startswith("the worker closed")
-            self._listener.worker_died(self, self._reason if killed_by_us else reason)
+            self._listener.worker_died(self, self._killed_for or reason)
 
     def _release(self) -> None:
         if self._lifeline >= 0:

@@ -44,7 +44,11 @@ class ZygoteListener(Protocol):
         ...
 
     def worker_exited(self, incarnation: int, reason: str) -> None:
-        """A worker ended, or was never forked."""
+        """A worker ended, or could not be forked."""
+        ...
+
+    def worker_unborn(self, incarnation: int, reason: str) -> None:
+        """The runtime can't be imported, so no worker will ever be forked."""
         ...
 
 
@@ -132,7 +136,10 @@ class ZygoteLink:
                 if threads != 1:
                     logger.warning("runtime=%s zygote=%d forks with %d threads", self.runtime, self.pid, threads)
             case Preloaded(error=error):
+                unborn, self._unborn = self._unborn, set()
                 self._lost(error)
+                for incarnation in sorted(unborn):
+                    self.listener.worker_unborn(incarnation, error)
             case Spawned(incarnation=incarnation, pid=pid):
                 self._unborn.discard(incarnation)
                 self._living.add(incarnation)

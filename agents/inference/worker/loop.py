@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import os
 import time
+import traceback
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -153,6 +154,7 @@ class Worker:
             fields, body = {":status": "400", "content-type": "application/json"}, [refusal]
         except PluginError as error:
             self.counters.failures += 1
+            traceback.print_exception(error)  # for the operator, in the replica's log
             self.channel.send(FrameType.ERROR, frame.id, pack_fields({":status": "500"}), [str(error).encode()])
             return
         self.channel.send(FrameType.RESULT, frame.id, pack_fields(fields), body)

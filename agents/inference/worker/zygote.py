@@ -38,6 +38,8 @@ def main(argv: list[str] | None = None) -> int:
             plugin_class(arguments.class_path).preload()
         except Exception as error:  # noqa: BLE001  # the plugin's border
             control.send(encode(Preloaded(f"plugin {arguments.runtime}: {type(error).__name__}: {error}")))
+            while control.recv(PACKET_MAX):  # closing with packets unread would throw away what we said
+                pass
             return 1
         control.send(encode(Preloaded(threads=sum(1 for _ in Path("/proc/self/task").iterdir()))))
         Zygote(control, {arguments.runtime: arguments.class_path}).run()

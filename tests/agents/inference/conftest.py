@@ -172,7 +172,9 @@ class GatewayProcess:
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait(DEADLINE_S)
-        wait_until(lambda: not any(is_alive(pid) for pid in children), f"the children {children} to end with the gateway")
+        wait_until(
+            lambda: not any(is_alive(pid) for pid in children), f"the children {children} to end with the gateway"
+        )
 
 
 def send(

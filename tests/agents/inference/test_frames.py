@@ -43,7 +43,9 @@ def test_header_is_the_documented_32_bytes() -> None:
 
 
 @given(st.lists(frames, max_size=8), st.lists(st.integers(1, 200), min_size=1))
-def test_a_stream_cut_anywhere_gives_the_same_frames(sent: list[tuple[FrameType, int, dict[str, str], bytes]], cuts: list[int]) -> None:
+def test_a_stream_cut_anywhere_gives_the_same_frames(
+    sent: list[tuple[FrameType, int, dict[str, str], bytes]], cuts: list[int]
+) -> None:
     stream = b"".join(packed(frame) for frame in sent)
     reader = FrameReader()
     seen = []
@@ -127,7 +129,9 @@ def ends() -> Iterator[tuple[Channel, socket.socket]]:
 def test_channel_reads_frames_larger_than_the_socket(ends: tuple[Channel, socket.socket]) -> None:
     channel, other = ends
     body = bytes(range(256)) * 8192
-    thread = threading.Thread(target=lambda: Channel(other).send(FrameType.INFER, 5, b"a: b\n", [body[:1000], body[1000:]]))
+    thread = threading.Thread(
+        target=lambda: Channel(other).send(FrameType.INFER, 5, b"a: b\n", [body[:1000], body[1000:]])
+    )
     thread.start()
     frame = channel.receive()
     thread.join()

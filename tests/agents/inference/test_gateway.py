@@ -44,7 +44,9 @@ def test_binary_in_binary_out(shared: GatewayProcess) -> None:
     assert answer.status == 200
     size = int(answer.headers["inference-header-content-length"])
     told = json.loads(answer.body[:size])
-    assert told["outputs"] == [{"name": "y", "datatype": "FP32", "shape": [2, 4], "parameters": {"binary_data_size": 32}}]
+    assert told["outputs"] == [
+        {"name": "y", "datatype": "FP32", "shape": [2, 4], "parameters": {"binary_data_size": 32}}
+    ]
     assert np.array_equal(np.frombuffer(answer.body[size:], "<f4").reshape(2, 4), 2 * x)
 
 

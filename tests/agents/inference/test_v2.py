@@ -59,7 +59,11 @@ def tensors(draw: st.DrawFn, datatypes: list[str]) -> tuple[str, NDArray[Any]]:
 
 
 def same(left: NDArray[Any], right: NDArray[Any]) -> bool:
-    return left.shape == right.shape and left.dtype == right.dtype and np.array_equal(left, right, equal_nan=left.dtype.kind == "f")
+    return (
+        left.shape == right.shape
+        and left.dtype == right.dtype
+        and np.array_equal(left, right, equal_nan=left.dtype.kind == "f")
+    )
 
 
 @given(tensors(list(NUMPY)))
@@ -125,14 +129,16 @@ near_tensor = st.fixed_dictionaries(
         "shape": st.lists(st.integers(-1, 2**65), max_size=4) | json_values,
         "datatype": st.sampled_from([*NUMPY, "FP8"]) | json_values,
         "data": json_values,
-        "parameters": st.dictionaries(st.sampled_from(["binary_data_size", "shared_memory_region"]), json_values) | json_values,
+        "parameters": st.dictionaries(st.sampled_from(["binary_data_size", "shared_memory_region"]), json_values)
+        | json_values,
     },
 )
 near_request = st.fixed_dictionaries(
     {},
     optional={
         "inputs": st.lists(near_tensor, max_size=3) | json_values,
-        "outputs": st.lists(st.dictionaries(st.sampled_from(["name", "parameters"]), json_values), max_size=2) | json_values,
+        "outputs": st.lists(st.dictionaries(st.sampled_from(["name", "parameters"]), json_values), max_size=2)
+        | json_values,
         "parameters": st.dictionaries(st.just("binary_data_output"), json_values) | json_values,
         "id": json_values,
     },
@@ -181,19 +187,31 @@ WRONG: list[tuple[str, bytes, str]] = [
     ("null among numbers", request(tensor={"data": [1, None]}), "Expected `float`, got `null`"),
     ("over the range", request(tensor={"data": [1, 1e39]}), "out of range for FP32"),
     ("no data", request(tensor={"data": None}), "has neither `data` nor `binary_data_size`"),
-    ("data and binary", request(tensor={"parameters": {"binary_data_size": 0}}), "has both `data` and `binary_data_size`"),
+    (
+        "data and binary",
+        request(tensor={"parameters": {"binary_data_size": 0}}),
+        "has both `data` and `binary_data_size`",
+    ),
     (
         "binary without header",
         request(tensor={"data": None, "parameters": {"binary_data_size": 8}}),
         "binary_data_size of input 'x' is 8, expected 0 to 0",
     ),
-    ("size is text", request(tensor={"data": None, "parameters": {"binary_data_size": "8"}}), "is '8', expected 0 to 0"),
+    (
+        "size is text",
+        request(tensor={"data": None, "parameters": {"binary_data_size": "8"}}),
+        "is '8', expected 0 to 0",
+    ),
     ("size is true", request(tensor={"data": None, "parameters": {"binary_data_size": True}}), "is True, expected"),
     ("shared memory", request(tensor={"data": None, "parameters": {"shared_memory_region": "r"}}), "shared memory"),
     ("given twice", request(inputs=[json.loads(request())["inputs"][0]] * 2), "input 'x' is given twice"),
     ("unknown output", request(outputs=[{"name": "z"}]), "unexpected inference output 'z' for model 'm'"),
     ("output twice", request(outputs=[{"name": "y"}, {"name": "y"}]), "output 'y' is asked for twice"),
-    ("classification", request(outputs=[{"name": "y", "parameters": {"classification": 3}}]), "'classification' of output"),
+    (
+        "classification",
+        request(outputs=[{"name": "y", "parameters": {"classification": 3}}]),
+        "'classification' of output",
+    ),
     (
         "flag is a number",
         request(outputs=[{"name": "y", "parameters": {"binary_data": 1}}]),
