@@ -74,8 +74,6 @@ class Host:
     """Where components push OTLP/HTTP; empty when the receiver is off."""
     origins: Origins = field(default_factory=lambda: Origins(""))
     """Where artifacts may come from."""
-    api_token: str = field(default="", repr=False)
-    """Bearer token for artifacts on the control plane; never given to a replica."""
     gateway: GatewayBind = GatewayBind()
 
     @property

@@ -12,7 +12,7 @@ import http.client
 import ipaddress
 import socket
 import ssl
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -43,6 +43,12 @@ class Origins:
     """PEM file that signs the control plane's certificate; other hosts are checked by the system's authorities."""
     plain_http: bool = False
     """The operator allows plain HTTP to the control plane."""
+    token: str = field(default="", repr=False)
+    """Bearer token, shown to the control plane alone."""
+
+    def authorization(self, address: Address) -> dict[str, str]:
+        """The header for a request to this address; none for anybody but the control plane."""
+        return {"Authorization": f"Bearer {self.token}"} if address.is_control_plane and self.token else {}
 
     def address(self, url: str) -> Address:
         """Check a URL, or a path on the control plane; raises `RefusedError` with the reason."""
