@@ -40,7 +40,7 @@ class Process(Runner):
 
     programs: tuple[str, ...] = ()
     """What descriptions may run: names found in the system's folders (`python3`), absolute paths, or folders of
-    programs (`/opt/app/`). Allowing an interpreter allows any code."""
+    programs (`/opt/app/`, called by name or path). Allowing an interpreter allows any code."""
     log_max: int = option(1024 * 1024, unit="bytes", ge=4096)
     """Bytes kept of what each replica writes; as much again for the older part."""
     cgroups: bool = True

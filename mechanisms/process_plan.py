@@ -46,7 +46,8 @@ class Plan(msgspec.Struct, frozen=True):
 def resolve_program(command: str, allowed: Iterable[str]) -> str:
     """The path to execute; `RefusedError` when the operator did not allow it.
 
-    Allowed are names (`python3`, found in the system's folders), absolute paths, and folders of programs (`/opt/app/`).
+    Allowed are names (`python3`, found in the system's folders), absolute paths, and folders of programs (`/opt/app/`),
+    whose programs descriptions may call by name too: so the same description fits nodes that keep them elsewhere.
     """
     names = tuple(allowed)
     if Path(command).is_absolute():
@@ -56,10 +57,15 @@ def resolve_program(command: str, allowed: Iterable[str]) -> str:
         if not is_named or os.path.normpath(command) != command:
             raise RefusedError(_not_allowed(command, names))
         path: str | None = command
-    else:
-        if command not in names or "/" in command:
-            raise RefusedError(_not_allowed(command, names))
+    elif "/" in command:
+        raise RefusedError(_not_allowed(command, names))
+    elif command in names:
         path = shutil.which(command, path=SEARCH_PATH)
+    else:
+        folders = (one + command for one in names if one.endswith("/"))
+        path = next((one for one in folders if Path(one).is_file()), None)
+        if path is None:
+            raise RefusedError(_not_allowed(command, names))
     if path is None or not os.access(path, os.X_OK) or not Path(path).is_file():
         raise RefusedError(f"the program {command!r} is allowed and not there")
     return path
