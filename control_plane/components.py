@@ -212,12 +212,14 @@ class Components:
         if recipe.digest == state.digest:
             return
         number = state.revision + 1
-        template = msgspec.structs.replace(recipe.template, revision=number)
-        draft.put(Revision(key[0], key[1], number, template, recipe.secrets))
-        draft.put(msgspec.structs.replace(state, revision=number, digest=recipe.digest, halted=0))
         for rollout in self.rows.rollouts_of(key):
             if is_running(rollout) and rollout.spec.cause is RolloutCause.UPDATE:
                 self.end_rollout(rollout, draft, f"revision {number} came in between")
+        for placement in self.rows.placements_of(key):
+            self.not_before.pop(placement.id, None)
+        template = msgspec.structs.replace(recipe.template, revision=number)
+        draft.put(Revision(key[0], key[1], number, template, recipe.secrets))
+        draft.put(msgspec.structs.replace(state, revision=number, digest=recipe.digest, halted=0))
 
     def _apply(self, key: Key, difference: Difference, draft: Draft) -> None:
         placements = {placement.id: placement for placement in self.rows.placements_of(key)}

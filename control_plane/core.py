@@ -131,8 +131,6 @@ class Core:
             case HeartbeatSeen():
                 self._alive(event, draft)
                 self._observed(event.heartbeat, draft)
-                told = event.heartbeat
-                draft.effects += self.publisher.heard(draft.id, told.node, told.digest, draft.now_s)
             case StateSeen():
                 if event.state.online:
                     self.nodes.versions[event.state.node] = event.state.agent_version
@@ -236,16 +234,20 @@ class Core:
         self._observed(reported, draft)
         for placement in self.nodes.report(reported, draft):
             self.components.gone(placement, draft)
-        draft.effects += self.publisher.heard(draft.id, reported.node, reported.digest, draft.now_s)
 
     def _observed(self, told: Heartbeat | Reported, draft: Draft) -> None:
-        """A node that knows newer documents than the database shows that the database is a restored one."""
+        """Compare what a node was told last with what it should know."""
         if told.node not in self.membership.members or self._is_bumping:
             return
         mark = self.rows.marks.get(told.node)
         newest = (self.membership.epoch, mark.generation if mark is not None else 0)
         if (told.epoch, told.observed_generation) <= newest or not told.observed_generation:
-            return
+            draft.effects += self.publisher.heard(draft.id, told.node, told.digest, draft.now_s)
+        else:
+            self._rewind(told, newest, draft)
+
+    def _rewind(self, told: Heartbeat | Reported, newest: tuple[int, int], draft: Draft) -> None:
+        """A node that knows newer documents than the database shows that the database is a restored one."""
         self._is_bumping = True
         text = (
             f"node {self.membership.members[told.node].name} knows (epoch, generation) "

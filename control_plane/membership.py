@@ -20,7 +20,7 @@ from ..descriptions.messages.lease import Lease
 from .effects import Effect, Happening, SendCanary, SendLease, Tell, Timer, WakeAt
 from .inputs import CanaryEchoed, Event, HeartbeatSeen, LinkChanged, LoadMeasured, StateSeen, TimerFired
 from .sessions import Sessions
-from .storm import StormBegan, StormBrake, StormChange
+from .storm import StormBegan, StormBrake, StormChange, StormEnded
 
 SUSPECT_BEATS = 3
 """Missed heartbeats that make a node suspect."""
@@ -325,7 +325,7 @@ class Membership:
         if phase in ("lost", "left"):
             member.gone_s = now_s
         changed = PhaseChanged(event_id, member.uid, before, phase, trigger.value)
-        return [changed, *self._told(self._braked(member, phase, now_s), event_id)]
+        return [changed, *self._told(self._braked(member, phase, now_s), event_id, now_s)]
 
     def _braked(self, member: Member, phase: Phase, now_s: float) -> list[StormChange]:
         if phase == "ready":
@@ -334,11 +334,19 @@ class Membership:
             return self.brake.gone(member.uid)
         return self.brake.vanished(member.uid, member.sites, now_s)
 
-    def _told(self, changes: Iterable[StormChange], event_id: str) -> list[Effect]:
+    def _told(self, changes: Iterable[StormChange], event_id: str, now_s: float) -> list[Effect]:
         effects: list[Effect] = []
         for change in changes:
+            if isinstance(change, StormEnded):
+                self._spare(change.site, now_s)
             effects += [Tell(event_id, _alarm(change)), HeldChanged(event_id, (change.site,))]
         return effects
+
+    def _spare(self, site: str, now_s: float) -> None:
+        """The rest of a site that comes back gets one more lease to do so."""
+        for member in self.members.values():
+            if site in member.sites and member.phase in ("lost", "left"):
+                member.gone_s = max(member.gone_s, now_s + member.timings.lease)
 
 
 def _alarm(change: StormChange) -> Happening:
