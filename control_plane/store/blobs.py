@@ -17,6 +17,7 @@ import time
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
 from typing import BinaryIO
 
 from ...descriptions.errors import RefusedError
@@ -161,7 +162,7 @@ class BlobStore:
 
 
 class Upload:
-    """Contents on their way in. End it with `finish` or `abandon`."""
+    """Contents on their way in. Use it with `with`, which keeps what came if `finish` isn't reached."""
 
     def __init__(self, store: BlobStore, file: BinaryIO, part: Path, sha256: str | None, offset: int) -> None:
         """For `BlobStore.upload`, which holds the lock on `file`."""
@@ -172,6 +173,14 @@ class Upload:
         self._hash = hashlib.sha256()
         self.size = self._resume(offset)
         """Bytes received so far, those of earlier tries included."""
+
+    def __enter__(self) -> Upload:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.abandon(keep=True)
 
     def write(self, chunk: bytes) -> None:
         """Append bytes. Raises `BlobTooLargeError`, or `StoreError` (full)."""
@@ -200,7 +209,12 @@ class Upload:
         return blob
 
     def abandon(self, *, keep: bool) -> None:
-        """Stop. What came so far is kept for a continuation if asked for and if the digest was announced."""
+        """Stop. What came so far is kept for a continuation if asked for and if the digest was announced.
+
+        Nothing happens after `finish`.
+        """
+        if self._file.closed:
+            return
         if not (keep and self._expected):
             self._part.unlink(missing_ok=True)
         self._file.close()

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from sqlalchemy import Connection, Engine, inspect
+from sqlalchemy import Engine, inspect
 from sqlalchemy.exc import DBAPIError
 
 from ... import __version__
@@ -22,6 +22,7 @@ from .errors import StoreError, StoreFailure
 from .migrate import migrate
 from .reading import ReadTransaction
 from .records import Leader, RetentionLimits, StoreStatus
+from .retention import Pruner
 from .transaction import Transaction
 from .writer import Committed, Writer
 
@@ -60,12 +61,13 @@ class Database:
         self._unlock = self._dialect.lock()
         try:
             self._writing: Engine = self._dialect.writer_engine()
-            self._prepare(options.check_on_open)
+            pruner = Pruner(options.retention)
+            self._prepare(pruner, options.check_on_open)
             self._reading: Engine = self._dialect.reader_engine(options.readers)
         except BaseException:
             self._unlock()
             raise
-        self._writer = Writer(self._writing, self._dialect, options.retention, now_s, committed)
+        self._writer = Writer(self._writing, self._dialect, pruner, now_s, committed)
         self._readers = ThreadPoolExecutor(options.readers, thread_name_prefix="store-reader")
         self._is_open = True
         self._writer.start()
@@ -120,17 +122,15 @@ class Database:
         self._writing.dispose()
         self._unlock()
 
-    def _prepare(self, check: bool) -> None:
+    def _prepare(self, pruner: Pruner, check: bool) -> None:
         try:
             with self._writing.connect() as connection, connection.begin():
                 if check and inspect(connection).get_table_names():
                     self._dialect.check(connection)
-                self._migrate(connection)
+                migrate(connection, version=__version__)
+                pruner.load(connection)
         except DBAPIError as error:
             raise self._dialect.failure_of(error) from error
-
-    def _migrate(self, connection: Connection) -> None:
-        migrate(connection, version=__version__)
 
     def _read(self, fn: Callable[[ReadTransaction], T]) -> T:
         try:

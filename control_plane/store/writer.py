@@ -20,7 +20,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from .dialect import Dialect
 from .errors import FencedError, StoreError, StoreFailure
-from .records import Change, EventEntry, Logged, LogSize, RetentionLimits
+from .records import Change, EventEntry, Logged, LogSize
 from .retention import Pruner
 from .schema import counters, leader
 from .transaction import Pending, Transaction
@@ -57,7 +57,7 @@ class Writer:
         self,
         engine: Engine,
         dialect: Dialect,
-        limits: RetentionLimits,
+        pruner: Pruner,
         now_s: Callable[[], float],
         committed: Callable[[Committed], None],
     ) -> None:
@@ -65,8 +65,8 @@ class Writer:
         self._dialect = dialect
         self._now_s = now_s
         self._committed = committed
-        self._pruner = Pruner(limits)
-        self._counts_known = False
+        self._pruner = pruner
+        self._counts_known = True
         self._queue: queue.SimpleQueue[Job[Any] | None] = queue.SimpleQueue()
         self._failed: StoreError | None = None
         self._closed = False

@@ -32,10 +32,11 @@ async def put_content(context: Context, call: Call) -> Reply:
     announced = _announced(asked, await _model(context, target.name))
     if asked.offset and not announced:
         raise InvalidError("only an upload with an announced sha256 can be continued")
-    upload = await asyncio.to_thread(context.store.blobs.upload, announced or None, offset=asked.offset)
-    if not await _receive(context, call, upload):
-        return json_reply(ContentReceived(model=target.name, received=upload.size, complete=False), status=202)
-    blob = await asyncio.to_thread(upload.finish)
+    with await asyncio.to_thread(context.store.blobs.upload, announced or None, offset=asked.offset) as upload:
+        await _receive(context, call, upload)
+        if asked.size not in (None, upload.size):
+            return json_reply(ContentReceived(model=target.name, received=upload.size, complete=False), status=202)
+        blob = await asyncio.to_thread(upload.finish)
     return await mutate(context.store, call, target, lambda tx: _refer(tx, target.name, blob))
 
 
@@ -67,9 +68,7 @@ def _announced(asked: ContentQuery, model: Model) -> str:
     return described or asked.sha256
 
 
-async def _receive(context: Context, call: Call, upload: Upload) -> bool:
-    """Write the body; False if it broke off and what came is kept for a continuation."""
-    is_whole = False
+async def _receive(context: Context, call: Call, upload: Upload) -> None:
     gathered = bytearray()
     try:
         async for part in body_parts(call.route, call.http, context.limits):
@@ -77,12 +76,8 @@ async def _receive(context: Context, call: Call, upload: Upload) -> bool:
             if len(gathered) >= WRITE_BYTES:
                 await asyncio.to_thread(upload.write, bytes(gathered))
                 gathered.clear()
-        await asyncio.to_thread(upload.write, bytes(gathered))
-        is_whole = call.query_as(ContentQuery).size in (None, upload.size)
     finally:
-        if not is_whole:
-            upload.abandon(keep=True)
-    return is_whole
+        await asyncio.to_thread(upload.write, bytes(gathered))
 
 
 def _refer(tx: Transaction, name: str, blob: Blob) -> Reply:
