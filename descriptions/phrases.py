@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
+from itertools import islice
 
 from .units import Unit
 
@@ -48,9 +49,13 @@ class Bounds:
 UNBOUNDED = Bounds()
 
 
+CHOICES_MAX = 1000
+"""Choices that a misspelt word is compared with; each costs microseconds."""
+
+
 def nearest(word: str, choices: Iterable[str]) -> str | None:
     """The choice that `word` most probably meant, whatever its case."""
-    by_folded = {choice.casefold(): choice for choice in choices}
+    by_folded = {choice.casefold(): choice for choice in islice(choices, CHOICES_MAX)}
     close = get_close_matches(word[:64].casefold(), by_folded, n=1, cutoff=0.6)
     return by_folded[close[0]] if close else None
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, TypeVar, cast
 
 from pydantic import BaseModel, ValidationError
@@ -24,7 +25,7 @@ from .wording import PATTERNS, spot_at
 M = TypeVar("M", bound=BaseModel)
 
 ERRORS_MAX = 50
-"""Errors told of one document."""
+"""Errors told of one document; with thousands, the first are enough to see what is going on."""
 
 
 def validate(document: Document) -> Kind:
@@ -76,10 +77,10 @@ class _Teller:
     def tell(self, error: ValidationError) -> list[DescriptionError]:
         """One error a place: the members of a union complain one by one, people want to hear it once."""
         by_path: dict[str | None, DescriptionError] = {}
-        for detail in error.errors(include_url=False)[: 4 * ERRORS_MAX]:
-            for one in self._errors(detail):
-                by_path.setdefault(one.path, one)
-        return sorted(by_path.values(), key=lambda one: (one.line or 0, one.column or 0))[:ERRORS_MAX]
+        details = error.errors(include_url=False)
+        for one in islice((one for detail in details for one in self._errors(detail)), ERRORS_MAX):
+            by_path.setdefault(one.path, one)
+        return sorted(by_path.values(), key=lambda one: (one.line or 0, one.column or 0))
 
     def _errors(self, detail: ErrorDetails) -> Iterator[DescriptionError]:
         path = self._path(detail)

@@ -263,15 +263,15 @@ class ApplicationSpec(Frozen):
     """Policies that decide for this application; the Slice's when empty."""
 
     def faults(self) -> Iterator[Fault]:
-        names = {component.name: None for component in self.components}
+        names = frozenset(component.name for component in self.components)
         yield from repeated((component.name for component in self.components), ("components",), "name")
         for index, component in enumerate(self.components):
             for name, at in component.mentions():
-                yield from _unfit_mention(component, name, ("components", index, *at), tuple(names))
+                yield from _unfit_mention(component, name, ("components", index, *at), names)
 
 
 def _unfit_mention(
-    component: Component, name: str, at: tuple[str | int, ...], names: tuple[str, ...]
+    component: Component, name: str, at: tuple[str | int, ...], names: frozenset[str]
 ) -> Iterator[Fault]:
     """What is wrong with `component` naming `name`; only anti-affinity may mean itself."""
     if name not in names:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from enum import StrEnum
+from itertools import islice
 from typing import Annotated, Literal, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
@@ -23,6 +24,9 @@ LabelValue = Annotated[str, StringConstraints(max_length=253)]
 
 _NUMBER = re.compile(r"[-+]?[0-9]{1,18}(\.[0-9]{1,18})?")
 
+FAULTS_MAX = 50
+"""Faults told of one part; a document of 256 KiB could have 100,000."""
+
 
 class Fault(NamedTuple):
     """Something wrong between the fields of one part of a kind."""
@@ -35,7 +39,7 @@ class Fault(NamedTuple):
     """Completes "expected …"."""
     word: str = ""
     """A word that may be misspelt, with …"""
-    choices: tuple[str, ...] = ()
+    choices: Collection[str] = ()
     """… the words that it may have meant."""
 
 
@@ -58,7 +62,7 @@ class Frozen(BaseModel):
 
     @model_validator(mode="after")
     def _without_faults(self) -> Self:
-        if faults := tuple(self.faults()):
+        if faults := tuple(islice(self.faults(), FAULTS_MAX)):
             told = "; ".join(fault.message for fault in faults)
             raise PydanticCustomError("faults", "{told}", {"told": told, "faults": faults})
         return self

@@ -135,6 +135,6 @@ def test_crds_are_written_as_yaml_and_fit_into_an_object() -> None:
         ("stormShare", 0.5, True),
     ],
 )
-def test_unions_of_texts_and_open_bounds_survive(path: str, value: object, is_right: bool) -> None:
+def test_unions_of_texts_and_open_bounds_survive(path: str, value: Any, is_right: bool) -> None:
     failover = schema_of("Slice")["properties"]["spec"]["properties"]["failover"]
     assert Draft4Validator(failover).is_valid({path: value}) is is_right
