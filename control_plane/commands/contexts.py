@@ -1,7 +1,7 @@
 """Which control plane the command line talks to: contexts (URL, token, CA) in the user's configuration.
 
-Order: `--url`/`--token-file` or `SHOAL_URL`/`SHOAL_TOKEN`/`SHOAL_TOKEN_FILE`, then `--context` or `SHOAL_CONTEXT`, then the
-current context, then the local control plane at port 7400 with its own token file.
+Order: `--url`/`--token-file` or `SHOAL_URL`/`SHOAL_TOKEN`/`SHOAL_TOKEN_FILE`, then `--context` or `SHOAL_CONTEXT`,
+then the current context, then the local control plane at port 7400 with its own token file.
 """
 
 from __future__ import annotations
@@ -58,7 +58,9 @@ def load_contexts(path: Path | None = None) -> Contexts:
     try:
         return msgspec.convert(documents[0].value if documents else {}, Contexts)
     except msgspec.ValidationError as error:
-        raise DescriptionError(str(error), file=str(where), expected="current and contexts{url, token, tokenFile, ca}") from None
+        raise DescriptionError(
+            str(error), file=str(where), expected="current and contexts{url, token, tokenFile, ca}"
+        ) from None
 
 
 def save_contexts(contexts: Contexts, path: Path | None = None) -> None:
@@ -93,7 +95,9 @@ def resolve(url: str = "", token_file: str = "", context: str = "") -> Target:
     name = context or os.environ.get("SHOAL_CONTEXT", "") or contexts.current
     if name:
         if name not in contexts.contexts:
-            raise DescriptionError(f"there is no context {name!r}", file=str(config_path()), expected=", ".join(contexts.contexts))
+            raise DescriptionError(
+                f"there is no context {name!r}", file=str(config_path()), expected=", ".join(contexts.contexts)
+            )
         chosen = contexts.contexts[name]
         held = token or chosen.token or (read_token(chosen.token_file) if chosen.token_file else "")
         return Target(chosen.url, held, chosen.ca)
@@ -103,7 +107,10 @@ def resolve(url: str = "", token_file: str = "", context: str = "") -> Target:
 def _local_token() -> str:
     """The admin token that a control plane of this user or of the system wrote at its first start."""
     data = os.environ.get("XDG_DATA_HOME") or str(Path.home() / ".local" / "share")
-    for path in (Path(data) / "shoal" / "control-plane" / "admin.token", Path("/var/lib/shoal/control-plane/admin.token")):
+    for path in (
+        Path(data) / "shoal" / "control-plane" / "admin.token",
+        Path("/var/lib/shoal/control-plane/admin.token"),
+    ):
         if os.access(path, os.R_OK):
             return read_token(str(path))
     return ""

@@ -1,4 +1,4 @@
-"""`shoal doctor`: looks at this machine and the control plane that the CLI would talk to, and says what to do about what is wrong.
+"""`shoal doctor`: looks at this machine and its control plane, and says what to do about what is wrong.
 
 Each check is a function that gives a `Finding`; a bundle is the findings and a few facts in one zip, without secrets.
 """
@@ -11,7 +11,6 @@ import json
 import platform
 import shutil
 import socket
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -48,10 +47,8 @@ class Finding:
 
 
 def check_python() -> Finding:
-    """Python 3.11 or newer, on a platform where agents serve."""
+    """A platform where agents serve."""
     version = platform.python_version()
-    if sys.version_info < (3, 11):
-        return Finding("python", "problem", f"Python {version}", "install Python 3.11 or newer")
     if platform.system() != "Linux" or platform.machine() not in {"x86_64", "aarch64"}:
         where = f"{platform.system()} {platform.machine()}"
         return Finding("python", "note", f"Python {version} on {where}", "agents serve on Linux x86_64 and aarch64")
@@ -75,7 +72,9 @@ def check_disk(path: Path) -> Finding:
     """Room for models, the outbox and the database."""
     free = shutil.disk_usage(path).free
     if free < DISK_MIN_BYTES:
-        return Finding("disk", "problem", f"{free >> 20} MiB free at {path}", "free at least 1 GiB, or set stateDir elsewhere")
+        return Finding(
+            "disk", "problem", f"{free >> 20} MiB free at {path}", "free at least 1 GiB, or set stateDir elsewhere"
+        )
     return Finding("disk", "ok", f"{free >> 30} GiB free at {path}")
 
 
@@ -144,7 +143,7 @@ def examine(target: Target) -> list[Finding]:
 
 
 def write_bundle(path: Path, findings: list[Finding], target: Target) -> None:
-    """Write findings, versions and public facts of the control plane to a zip; no token, environment or host name is in it."""
+    """Write findings, versions and facts of the control plane to a zip; no token, environment or host name is in it."""
     installed = {one.metadata["Name"]: one.version for one in importlib.metadata.distributions()}
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as bundle:
         bundle.writestr("findings.json", json.dumps([asdict(one) for one in findings], indent=2))

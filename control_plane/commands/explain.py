@@ -18,7 +18,13 @@ def print_why(told: Explanation) -> None:
         if one.fault:
             console.print(f"[yellow]{one.name} did not decide: {escape(one.fault)}[/]")
     console.print()
-    columns = [Column("NODE"), Column("RANK", "right"), Column("RUNS", "right"), Column("SCORE", "right"), Column("SCORES / WHY NOT")]
+    columns = [
+        Column("NODE"),
+        Column("RANK", "right"),
+        Column("RUNS", "right"),
+        Column("SCORE", "right"),
+        Column("SCORES / WHY NOT"),
+    ]
     table("", columns, [_row(node) for node in told.nodes], empty="the slice has no nodes yet")
     if told.counts and not told.node:
         counted = ", ".join(f"{one.constraint} {one.nodes}" for one in told.counts)
@@ -34,14 +40,27 @@ def _row(node: NodeExplanation) -> tuple[str, ...]:
         return node.node, "-", str(node.running or ""), "", reasons
     scores = "  ".join(f"{one.policy} {one.scaled:.2f}" for one in node.scores if one.scaled is not None)
     name = f"[green]{node.node}[/]" if node.chosen or node.running else node.node
-    return name, str(node.rank or ""), str(node.running or ""), "" if node.total is None else f"{node.total:.3f}", scores
+    return (
+        name,
+        str(node.rank or ""),
+        str(node.running or ""),
+        "" if node.total is None else f"{node.total:.3f}",
+        scores,
+    )
 
 
 def print_what_if(told: WhatIf) -> None:
     """What would move, start, stop or find no place; nothing was touched."""
     console.print(f"[bold]what if:[/] {escape(told.summary)}")
     rows = [
-        (f"{one.application}/{one.component}", one.replica or "(new)", one.change, one.before or "-", one.after or "-", escape(one.reason))
+        (
+            f"{one.application}/{one.component}",
+            one.replica or "(new)",
+            one.change,
+            one.before or "-",
+            one.after or "-",
+            escape(one.reason),
+        )
         for one in told.changes
     ]
     table("", ["COMPONENT", "REPLICA", "CHANGE", "FROM", "TO", "REASON"], rows, empty="nothing would change")
