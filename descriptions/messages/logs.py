@@ -1,7 +1,7 @@
 """The `logs` verb of `down/cmd`: which lines are asked for, and the lines that come back.
 
-`arguments` of the Command are the fields of `LogRequest`, `body` of the CommandResult is a `LogChunk`. Whoever follows a
-log asks again with the `cursor` of the chunk before; the agent keeps nothing between two requests.
+`arguments` of the Command are the fields of `LogRequest`, `body` of the CommandResult is a `LogChunk`. Whoever follows
+a log asks again with the `cursor` of the chunk before; the agent keeps nothing between two requests.
 """
 
 from __future__ import annotations
