@@ -1,9 +1,9 @@
-"""Holds the house's walls (design §1): who imports whom, which module alone may import a library, and how long things get."""
+"""Holds the house's walls (design §1): who imports whom, who alone may import a library, how long things get."""
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +26,7 @@ ONLY_IN = {
     "yaml": ("descriptions/yaml.py",),
     "sqlalchemy": ("control_plane/store/",),
     "alembic": ("control_plane/store/",),
-    "sqlite3": ("agents/database.py",),
+    "sqlite3": ("agents/database.py", "control_plane/store/dialect.py"),
     "amqtt": ("telemetry/broker",),
     "onnxruntime": ("agents/inference/plugins/", "policies/onnx.py"),
     "ai_edge_litert": ("agents/inference/plugins/",),
@@ -84,7 +84,9 @@ def test_rooms_import_only_what_the_design_allows() -> None:
     wrong = [
         f"{one.path}:{one.line} imports {one.room}"
         for one in ALL_IMPORTS
-        if one.room in MAY_IMPORT and one.room != (own := one.path.split("/", maxsplit=1)[0]) and one.room not in MAY_IMPORT[own]
+        if one.room in MAY_IMPORT
+        and one.room != (own := one.path.split("/", maxsplit=1)[0])
+        and one.room not in MAY_IMPORT[own]
     ]
     assert wrong == []
 
@@ -115,27 +117,37 @@ def test_no_function_is_longer_than_a_screen() -> None:
 
 
 def test_no_file_holds_too_many_nouns() -> None:
-    long = [(str(path.relative_to(ROOT)), n) for path in sources() if (n := len(path.read_text().splitlines())) > FILE_LINES_MAX]
-    assert long == []
+    lines = {str(path.relative_to(ROOT)): len(path.read_text(encoding="utf-8").splitlines()) for path in sources()}
+    assert {path: n for path, n in lines.items() if n > FILE_LINES_MAX} == {}
 
 
 def test_each_module_says_what_it_is_for() -> None:
-    silent = [
-        str(path.relative_to(ROOT)) for path in sources() if not ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
-    ]
+    silent = [path for path in sources() if not ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))]
     assert silent == []
 
 
-def test_no_shell_and_no_swallowed_errors() -> None:
-    wrong: list[str] = []
-    for path in sources():
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.keyword) and node.arg == "shell" and getattr(node.value, "value", None) is True:
-                wrong.append(f"{path.relative_to(ROOT)}:{node.value.lineno} runs a shell")
-            if isinstance(node, ast.Attribute) and node.attr in {"system", "popen"} and getattr(node.value, "id", "") == "os":
-                wrong.append(f"{path.relative_to(ROOT)}:{node.lineno} runs a shell")
-            if isinstance(node, ast.ExceptHandler) and len(node.body) == 1 and isinstance(node.body[0], ast.Pass):
-                caught = getattr(node.type, "id", "everything")
-                if caught in {"Exception", "BaseException", "everything"} and not isinstance(node.type, ast.Tuple | ast.Attribute):
-                    wrong.append(f"{path.relative_to(ROOT)}:{node.lineno} swallows {caught}")
+def is_shell(node: ast.AST) -> bool:
+    """`shell=True`, `os.system`, `os.popen`."""
+    if isinstance(node, ast.keyword):
+        return node.arg == "shell" and getattr(node.value, "value", None) is True
+    return (
+        isinstance(node, ast.Attribute) and node.attr in {"system", "popen"} and getattr(node.value, "id", "") == "os"
+    )
+
+
+def swallows(node: ast.AST) -> bool:
+    """An `except` for everything whose body is `pass`."""
+    if not isinstance(node, ast.ExceptHandler) or not all(isinstance(one, ast.Pass) for one in node.body):
+        return False
+    return node.type is None or getattr(node.type, "id", "") in {"Exception", "BaseException"}
+
+
+@pytest.mark.parametrize("is_wrong", [is_shell, swallows], ids=["shell", "swallowed error"])
+def test_nowhere(is_wrong: Callable[[ast.AST], bool]) -> None:
+    wrong = [
+        f"{path.relative_to(ROOT)}:{getattr(node, 'lineno', '?')}"
+        for path in sources()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if is_wrong(node)
+    ]
     assert wrong == []

@@ -1,4 +1,4 @@
-"""The wheel is the product: it is built from what git tracks, installed alone, and runs the demo from another folder."""
+"""The wheel is the product: built from what git tracks, installed alone, it runs the demo from another folder."""
 
 from __future__ import annotations
 
