@@ -57,6 +57,13 @@ class LabelColumn:
     values: tuple[str, ...]
 
 
+@dataclass
+class Clock:
+    """Counts writes to the moving columns; a table and its one-row tables share one."""
+
+    moves: int = 0
+
+
 @dataclass(frozen=True, eq=False)
 class NodeTable:
     """Columns over nodes; `table[row]` is one node, iteration goes by name.
@@ -102,9 +109,11 @@ class NodeTable:
     """Shape `(nodes, accelerator_kinds)`."""
     first_row: int = 0
     """Where the rows start in the whole table; not 0 only in what `only` gives."""
+    clock: Clock = field(repr=False, default_factory=Clock)
 
     _floats: dict[str, list[float]] = field(init=False, repr=False, default_factory=dict)
     _ints: dict[str, list[int]] = field(init=False, repr=False, default_factory=dict)
+    _moving: dict[str, tuple[int, list[int]]] = field(init=False, repr=False, default_factory=dict)
     _rows: dict[int, NodeTable] = field(init=False, repr=False, default_factory=dict)
     _labels: dict[str, LabelColumn] = field(init=False, repr=False, default_factory=dict)
 
@@ -163,7 +172,7 @@ class NodeTable:
         return table
 
     def floats(self, column: str) -> list[float]:
-        """A column as Python numbers, kept until `forget`; what node views read."""
+        """One of `STATIC_COLUMNS` as Python numbers, listed once; what node views read."""
         values = self._floats.get(column)
         if values is None:
             values = self._floats[column] = getattr(self, column).tolist()
@@ -176,12 +185,16 @@ class NodeTable:
             values = self._ints[column] = getattr(self, column).tolist()
         return values
 
-    def forget(self) -> None:
-        """Drop what node views kept of the moving columns; whoever writes a column calls it."""
-        for column in MOVING_COLUMNS:
-            self._ints.pop(column, None)
-        for table in self._rows.values():
-            table._ints.clear()
+    def moving(self, column: str) -> list[int]:
+        """As `ints`, for one of `MOVING_COLUMNS`: kept until the next `moved`."""
+        kept = self._moving.get(column)
+        if kept is None or kept[0] != self.clock.moves:
+            kept = self._moving[column] = (self.clock.moves, getattr(self, column).tolist())
+        return kept[1]
+
+    def moved(self) -> None:
+        """Say that a moving column was written; node views read it anew."""
+        self.clock.moves += 1
 
     def _one_row(self, row: int) -> NodeTable:
         columns = {name: getattr(self, name)[row : row + 1] for name in COLUMNS}
@@ -192,6 +205,7 @@ class NodeTable:
             domains=(self.layers, self.clusters, self.datacenters),
             accelerator_kinds=self.accelerator_kinds,
             first_row=row,
+            clock=self.clock,
         )
 
 
@@ -203,6 +217,7 @@ def table_of(
     domains: tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]],
     accelerator_kinds: tuple[Device, ...],
     first_row: int = 0,
+    clock: Clock | None = None,
 ) -> NodeTable:
     """Put read-only views of `columns` (all of `COLUMNS`) into a table; `domains` are layers, clusters, datacenters."""
     views: dict[str, Any] = {name: read_only(columns[name]) for name in COLUMNS}
@@ -212,6 +227,7 @@ def table_of(
         accelerator_kinds,
         accelerators_free=read_only(accelerators_free),
         first_row=first_row,
+        clock=clock or Clock(),
         **views,
     )
 

@@ -102,7 +102,7 @@ class NodeView:
     @property
     def cpu_free(self) -> float:
         """Cores not reserved."""
-        return self._table.ints("cpu_millis_free")[self._row] / 1000
+        return self._table.moving("cpu_millis_free")[self._row] / 1000
 
     @property
     def memory_bytes(self) -> int:
@@ -112,7 +112,7 @@ class NodeView:
     @property
     def memory_bytes_free(self) -> int:
         """Bytes not reserved."""
-        return self._table.ints("memory_bytes_free")[self._row]
+        return self._table.moving("memory_bytes_free")[self._row]
 
     @property
     def disk_bytes(self) -> int:
@@ -122,17 +122,17 @@ class NodeView:
     @property
     def disk_bytes_free(self) -> int:
         """Bytes not reserved."""
-        return self._table.ints("disk_bytes_free")[self._row]
+        return self._table.moving("disk_bytes_free")[self._row]
 
     @property
     def replicas(self) -> int:
         """Replicas of any application that are here."""
-        return self._table.ints("replicas")[self._row]
+        return self._table.moving("replicas")[self._row]
 
     @property
     def siblings(self) -> int:
         """Replicas here of the component that is being decided."""
-        return self._table.ints("siblings")[self._row]
+        return self._table.moving("siblings")[self._row]
 
     @property
     def price_per_h(self) -> float:

@@ -12,6 +12,7 @@ import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from weakref import WeakKeyDictionary
 
 from ..descriptions.errors import PluginError
 from ..descriptions.kinds.application import Application, Component
@@ -50,6 +51,8 @@ class Policy:
 
     version: ClassVar[str] = "1"
     """Kept in decision records; the digest of its source is added for plugins."""
+    operator_options: ClassVar[frozenset[str]] = frozenset()
+    """Fields that only the operator's configuration may set, such as a folder."""
     metrics: ClassVar[tuple[MetricUse, ...]] = ()
     """What the hooks read through `View.reading`."""
     rescore: ClassVar[Rescore] = "never"
@@ -91,9 +94,16 @@ class Policy:
         return ()
 
 
+_HOOKS: WeakKeyDictionary[type[Policy], frozenset[str]] = WeakKeyDictionary()
+
+
 def hooks_of(policy: type[Policy]) -> frozenset[str]:
     """Names of the hooks that a class overrides, itself or by a parent."""
-    return frozenset(name for name in HOOKS if getattr(policy, name) is not getattr(Policy, name))
+    hooks = _HOOKS.get(policy)
+    if hooks is None:
+        overridden = (name for name in HOOKS if getattr(policy, name) is not getattr(Policy, name))
+        hooks = _HOOKS[policy] = frozenset(overridden)
+    return hooks
 
 
 def places(policy: type[Policy]) -> bool:

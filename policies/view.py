@@ -32,6 +32,10 @@ __all__ = [
 ]  # fmt: skip
 
 
+LOG_MAX = 100_000
+"""Changes of the replicas that are remembered; whoever is behind more copies all."""
+
+
 class Replica(NamedTuple):
     """One replica that is there or was just decided; not one that stops, is lost or is being replaced."""
 
@@ -46,27 +50,43 @@ class Replica(NamedTuple):
 
 
 class Replicas:
-    """The slice's replicas by component; the planner adds while it decides."""
+    """The slice's replicas by component; the planner adds while it decides.
+
+    `log` keeps what changed, oldest first, for those who keep a copy elsewhere; `epoch` counts how often it was cut.
+    """
 
     def __init__(self) -> None:
+        self.log: list[tuple[bool, Replica]] = []
+        self.epoch = 0
         self._by_component: dict[tuple[str, str], list[Replica]] = {}
         self._components: dict[str, set[str]] = {}
 
     def add(self, replica: Replica) -> None:
         """Count one more, after the others of its component."""
         self._of(replica).append(replica)
+        self._note(True, replica)
 
     def insert(self, replica: Replica) -> None:
         """Count one more, in the order of ids."""
         insort(self._of(replica), replica)
+        self._note(True, replica)
 
     def remove(self, application: str, component: str, replica_id: str) -> Replica | None:
         """Count one less; give back which it was."""
-        present = self._by_component.get((application, component), [])
-        for at, replica in enumerate(present):
+        for replica in self.of(application, component):
             if replica.id == replica_id:
-                return present.pop(at)
+                self.take_back(replica)
+                return replica
         return None
+
+    def take_back(self, replica: Replica) -> None:
+        """Count one less, the last of those that are equal."""
+        present = self._of(replica)
+        for at in range(len(present) - 1, -1, -1):
+            if present[at] == replica:
+                del present[at]
+                self._note(False, replica)
+                return
 
     def of(self, application: str, component: str) -> list[Replica]:
         """Replicas of one component; not to be changed."""
@@ -80,6 +100,12 @@ class Replicas:
     def all(self) -> list[Replica]:
         """Every replica, by application and component."""
         return [replica for key in sorted(self._by_component) for replica in self._by_component[key]]
+
+    def _note(self, is_added: bool, replica: Replica) -> None:
+        if len(self.log) >= LOG_MAX:
+            self.log.clear()
+            self.epoch += 1
+        self.log.append((is_added, replica))
 
     def _of(self, replica: Replica) -> list[Replica]:
         present = self._by_component.get((replica.application, replica.component))

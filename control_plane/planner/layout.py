@@ -5,16 +5,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ...descriptions.messages.reported import MechanismReport
 from ...policies.network import Network
-from ...policies.node_table import BoolArray, FloatArray, IntArray, NodeTable, table_of
+from ...policies.node_table import STATIC_COLUMNS, BoolArray, FloatArray, IntArray, NodeTable, table_of
 from ...policies.view import Device
 from .ledger import Ledger
 from .node_row import Groups, NodeRow, Tariff, groups_of, row_of
@@ -42,6 +45,21 @@ class Layout:
     network: Network
     ledger: Ledger
     masks: dict[Hashable, StaticMask]
+
+    @cached_property
+    def reports(self) -> dict[str, tuple[MechanismReport, ...]]:
+        """Mechanisms by node name."""
+        return {row.facts.name: row.mechanisms for row in self.rows}
+
+    @cached_property
+    def digest(self) -> bytes:
+        """Of everything in it, 16 bytes."""
+        digest = hashlib.blake2b(digest_size=16)
+        for row in self.rows:
+            digest.update(row.digest)
+        for name in STATIC_COLUMNS:
+            digest.update(getattr(self.nodes, name).tobytes())
+        return digest.digest()
 
 
 def layout_of(snapshot: Snapshot, previous: Layout | None) -> Layout:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 
 from ...descriptions.kinds import Cluster, Datacenter, Node
 from ...descriptions.kinds.node import Accelerator, Hardware, Link, PowerSource, Sensor
@@ -75,6 +77,13 @@ class NodeRow:
         if self.state.mechanisms or self.node.status is None:
             return self.state.mechanisms
         return tuple(MechanismReport(name) for name in self.node.status.mechanisms)
+
+    @cached_property
+    def digest(self) -> bytes:
+        """Of everything that is text or a table of its own; numbers are in the columns. 16 bytes."""
+        told = (self.facts, self.state.uid, self.state.phase, self.links, self.tariffs, self.mechanisms)
+        spec = self.node.spec
+        return hashlib.blake2b(repr((told, spec.cordoned, spec.drained)).encode(), digest_size=16).digest()
 
     def tariff_at(self, wall: datetime) -> Tariff | None:
         """The power source that counts at a moment: the first with a window that holds it."""

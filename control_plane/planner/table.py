@@ -7,11 +7,13 @@ and take; `ledger.py` does the sums.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ...descriptions.kinds import Application, Model
 from ...descriptions.kinds.application import Component
+from ...policies.relations import Relations, relations_of
 from ...policies.request import request_of
 from ...policies.view import Replica, Replicas
 from ..placement import Placement, Reservation
@@ -41,11 +43,11 @@ class Table:
     def __init__(self, snapshot: Snapshot, previous: Table | None = None) -> None:
         """Build from `previous` where there is one; it must not be used afterwards."""
         if previous is not None:
-            previous.begin(())
+            previous.begin()
         self.snapshot = snapshot
         self.applications = {one.metadata.name: one for one in snapshot.applications}
         self.models = {one.metadata.name: one for one in snapshot.models}
-        self._components: dict[str, dict[str, Component]] = {}
+        self._read: dict[str, _Read] = previous._read if previous else {}
         self.layout: Layout = layout_of(snapshot, previous.layout if previous else None)
         self.nodes, self.network, self.ledger = self.layout.nodes, self.layout.network, self.layout.ledger
         kept = previous if previous and previous.layout is self.layout else None
@@ -66,23 +68,40 @@ class Table:
         described = self.applications.get(application)
         if described is None:
             return None
-        parts = self._components.get(application)
-        if parts is None:
-            parts = self._components[application] = {one.name: one for one in described.spec.components}
-        part = parts.get(component)
+        part = self._of(described).parts.get(component)
         return None if part is None else (described, part)
 
-    def begin(self, retiring: Iterable[str]) -> None:
-        """Start a proposal: forget what the last one took; replicas in `retiring` hold resources but count for
-        nothing else, because others replace them.
-        """
+    def relations(self, application: Application) -> Relations:
+        """Who refers to whom in one of the snapshot's applications."""
+        return self._of(application).relations
+
+    def _of(self, application: Application) -> _Read:
+        read = self._read.get(application.metadata.name)
+        if read is None or read.application is not application:
+            parts = {part.name: part for part in application.spec.components}
+            read = self._read[application.metadata.name] = _Read(application, parts, relations_of(application))
+        return read
+
+    def begin(self) -> None:
+        """Start a proposal: forget what the last one took and retired."""
         for replica, held, count in reversed(self._journal):
             self._undo(replica, held, count)
         self._journal.clear()
         self.ledger.reset()
-        for replica_id in sorted(set(retiring)):
-            self.retire(replica_id)
-        self.nodes.forget()
+        self.nodes.moved()
+
+    def mark(self) -> int:
+        """A point to `roll_back` to."""
+        return len(self._journal)
+
+    def roll_back(self, mark: int) -> None:
+        """Give back everything that was placed since `mark`, and count again what was retired since."""
+        while len(self._journal) > mark:
+            replica, held, count = self._journal.pop()
+            self._undo(replica, held, count)
+            if count > 0:
+                self.ledger.give_back(replica.row, held)
+        self.nodes.moved()
 
     def retire(self, replica_id: str) -> None:
         """Stop counting a replica towards affinity, spread, interactions and quotas."""
@@ -96,7 +115,7 @@ class Table:
             self._journal.append((replica, placed.held, -1))
 
     def lift(self, replica_id: str) -> None:
-        """As `retire`, and free what it holds: as though it were not there."""
+        """As `retire`, and free what it holds, as though it were not there."""
         placed = self._placed.get(replica_id)
         self.retire(replica_id)
         if placed is not None and placed.node_row is not None:
@@ -108,7 +127,13 @@ class Table:
         self.replicas.add(replica)
         self.totals.add(held)
         self._journal.append((replica, held, 1))
-        self.nodes.forget()
+        self.nodes.moved()
+
+    def digest(self) -> bytes:
+        """Of every column as it is now, 16 bytes: equal inputs, equal digest."""
+        digest = hashlib.blake2b(self.layout.digest, digest_size=16)
+        digest.update(self.ledger.free.tobytes())
+        return digest.digest()
 
     def running(self, application: str, component: str) -> tuple[Placement, ...]:
         """Committed placements of a component that are wanted, lost ones included, by ordinal."""
@@ -123,7 +148,7 @@ class Table:
 
     def _undo(self, replica: Replica, held: Reservation, count: int) -> None:
         if count > 0:
-            self.replicas.remove(replica.application, replica.component, replica.id)
+            self.replicas.take_back(replica)
         else:
             self.replicas.insert(replica)
         self.totals.add(held, -count)
@@ -171,6 +196,15 @@ class Table:
             return Reservation()
         request = request_of(found[1], model_of(found[1], self.models))
         return Reservation(request.cpu_millis, request.memory_bytes, request.disk_bytes)
+
+
+@dataclass(frozen=True)
+class _Read:
+    """An application as it was read."""
+
+    application: Application
+    parts: Mapping[str, Component]
+    relations: Relations
 
 
 @dataclass(frozen=True)

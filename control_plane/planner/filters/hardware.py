@@ -54,10 +54,10 @@ class Accelerators(Constraint):
 class Sensors(Constraint):
     """The node has the sensor, as often as asked for."""
 
+    name: str
     type: str
     model: str | None
     count: int
-    name = "sensors"
 
     @property
     def key(self) -> Hashable:
@@ -87,7 +87,7 @@ def hardware(question: Question) -> Iterator[Constraint]:
 
 
 def _sensors(sensor: SensorRequest) -> Sensors:
-    return Sensors(sensor.type, sensor.model, sensor.count)
+    return Sensors(f"sensors {sensor.type}", sensor.type, sensor.model, sensor.count)
 
 
 def _shown(kind: str, model: str | None, memory: int, count: int) -> str:

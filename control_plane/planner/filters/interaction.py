@@ -52,10 +52,10 @@ class Limits:
 class Calls(Constraint):
     """A replica of the component that this one calls is within reach."""
 
+    name: str
     other: str
     limits: Limits
     is_own: bool
-    name = "interaction"
 
     @property
     def moves(self) -> bool:
@@ -81,9 +81,9 @@ class Calls(Constraint):
 class CalledBy(Constraint):
     """The replicas that call this component and have none within reach are served by its share of them."""
 
+    name: str
     other: str
     limits: Limits
-    name = "interaction"
 
     @property
     def moves(self) -> bool:
@@ -127,10 +127,10 @@ def interaction(question: Question) -> Iterator[Constraint]:
     component = question.component
     for one in component.interactions:
         if _binds(one):
-            yield Calls(one.to, Limits(one.latency, one.bandwidth), one.to == component.name)
+            yield Calls(f"interaction {one.to}", one.to, Limits(one.latency, one.bandwidth), one.to == component.name)
     for other, one in question.relations.called_by.get(component.name, ()):
         if other != component.name and _binds(one):
-            yield CalledBy(other, Limits(one.latency, one.bandwidth))
+            yield CalledBy(f"interaction {other}", other, Limits(one.latency, one.bandwidth))
 
 
 def _binds(one: Interaction) -> bool:

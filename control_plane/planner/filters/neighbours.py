@@ -23,10 +23,9 @@ from ..explanation import Failure
 class Together(Constraint):
     """A replica of the other component stands in the node's domain."""
 
+    name: str
     other: str
     topology: Topology
-    name: str
-    """`affinity` or `colocate`."""
     is_own: bool
     """Affinity to the component itself: its first replica is free to choose."""
     is_mutual: bool
@@ -59,12 +58,12 @@ class Together(Constraint):
 class Apart(Constraint):
     """No replica of the other component stands in the node's domain."""
 
+    name: str
     other: str
     topology: Topology
     is_own: bool
     wished_by: str
     """The component whose description says so."""
-    name = "antiAffinity"
 
     @property
     def moves(self) -> bool:
@@ -95,21 +94,22 @@ def neighbours(question: Question) -> Iterator[Constraint]:
     placement = component.placement
     for one in placement.affinity:
         if one.required:
-            mutual = _wants(question, one.component, component.name)
-            yield Together(one.component, one.topology, "affinity", one.component == component.name, mutual)
+            yield _together("affinity", question, one.component, one.topology)
     for other in placement.colocate:
-        mutual = _wants(question, other, component.name)
-        yield Together(other, Topology.NODE, "colocate", other == component.name, mutual)
+        yield _together("colocate", question, other, Topology.NODE)
     for one in placement.anti_affinity:
         if one.required:
-            yield Apart(one.component, one.topology, one.component == component.name, component.name)
+            own, other = component.name, one.component
+            yield Apart(f"antiAffinity {other}", other, one.topology, other == own, own)
     for other, one in question.relations.kept_apart_by.get(component.name, ()):
         if one.required:
-            yield Apart(other, one.topology, False, other)
+            yield Apart(f"antiAffinity {other}", other, one.topology, False, other)
 
 
-def _wants(question: Question, other: str, component: str) -> bool:
-    return other in question.relations.wanted_by.get(component, ())
+def _together(kind: str, question: Question, other: str, topology: Topology) -> Together:
+    own = question.component.name
+    is_mutual = other in question.relations.wanted_by.get(own, ())
+    return Together(f"{kind} {other}", other, topology, other == own, is_mutual)
 
 
 def _listed(names: list[str]) -> str:

@@ -66,14 +66,11 @@ class Names(Constraint):
 class Label(Constraint):
     """One requirement on one label."""
 
+    name: str
+    """One constraint a label, so that counts tell them apart."""
     label: str
     operator: LabelOperator
     values: tuple[str, ...]
-
-    @property
-    def name(self) -> str:  # type: ignore[override]
-        """One constraint a label, so that counts tell them apart."""
-        return f"label {self.label}"
 
     @property
     def key(self) -> Hashable:
@@ -141,7 +138,7 @@ def place(question: Question) -> Iterator[Constraint]:
 
 
 def _label(requirement: LabelRequirement) -> Label:
-    return Label(requirement.key, requirement.operator, requirement.values)
+    return Label(f"label {requirement.key}", requirement.key, requirement.operator, requirement.values)
 
 
 def _one_of(names: tuple[str, ...]) -> str:

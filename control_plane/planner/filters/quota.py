@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 from ....descriptions.units import BYTES, CORES
 from ....policies.node_table import BoolArray
@@ -20,9 +21,9 @@ from ..explanation import Failure
 class Quota(Constraint):
     """One more replica stays within one quota; the same answer for all nodes."""
 
-    of: str
+    name: str
+    of: Literal["cpu", "memory", "replicas"]
     limit: int
-    name = "quota"
 
     @property
     def moves(self) -> bool:
@@ -48,16 +49,17 @@ class Quota(Constraint):
         return {"cpu": request.cpu_millis, "memory": request.memory_bytes, "replicas": 1}[self.of]
 
     def _shown(self, amount: int) -> str:
-        shown = {"cpu": lambda: CORES.format(amount / 1000), "memory": lambda: BYTES.format(amount)}
-        return shown[self.of]() if self.of in shown else f"{amount} replicas"
+        if self.of == "replicas":
+            return f"{amount} replicas"
+        return CORES.format(amount / 1000) if self.of == "cpu" else BYTES.format(amount)
 
 
 def quota(question: Question) -> Iterator[Constraint]:
     """Quotas that the slice sets and that this component uses."""
     quotas = question.table.snapshot.slice.spec.quotas
     if quotas.cpu is not None and question.request.cpu_millis:
-        yield Quota("cpu", millis_of(quotas.cpu))
+        yield Quota("quota cpu", "cpu", millis_of(quotas.cpu))
     if quotas.memory is not None and question.request.memory_bytes:
-        yield Quota("memory", quotas.memory)
+        yield Quota("quota memory", "memory", quotas.memory)
     if quotas.replicas is not None:
-        yield Quota("replicas", quotas.replicas)
+        yield Quota("quota replicas", "replicas", quotas.replicas)

@@ -23,9 +23,9 @@ from ..explanation import Failure
 class Even(Constraint):
     """One more replica in the node's domain keeps it within `max_skew` of the emptiest."""
 
+    name: str
     topology: Topology
     max_skew: int
-    name = "spread"
 
     @property
     def moves(self) -> bool:
@@ -67,4 +67,4 @@ def spread(question: Question) -> Iterator[Constraint]:
     """Spread that the component requires."""
     for one in question.component.placement.spread:
         if one.required:
-            yield Even(one.topology, one.max_skew)
+            yield Even(f"spread {one.topology.value}", one.topology, one.max_skew)

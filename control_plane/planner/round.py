@@ -1,0 +1,208 @@
+"""One round of decisions over one table: each need in turn sees what the needs before it took.
+
+`decide.py` runs a round for a proposal; `replay.py` and `explain.py` run one over the same columns to see the same
+again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ...descriptions.errors import PluginError
+from ...descriptions.kinds import Application
+from ...descriptions.kinds.application import Component
+from ...policies.node_table import FloatArray, IntArray
+from ...policies.request import request_of
+from ...policies.view import View
+from ..placement import Reservation
+from .constraint import Question
+from .evaluation import Evaluation
+from .panel import Panel, Panels
+from .policies import BUILT_IN, Policies
+from .preferences import preferences_of
+from .record import Choice, Scored
+from .scoring import Scoring
+from .snapshot import Decision, Need, PolicyFault
+from .table import Table, model_of
+from .writing import Written, write, write_undescribed
+
+TOP_KEPT = 3
+"""Best nodes whose scores a record keeps."""
+
+
+@dataclass
+class Trial:
+    """One need being decided."""
+
+    question: Question
+    evaluation: Evaluation
+    scoring: Scoring
+    panel: Panel
+    counts: dict[str, int]
+    """Nodes that fail each constraint, before the first replica or when no node was left."""
+    feasible: int = 0
+    """Nodes that could take the first replica."""
+    choices: list[Choice] = field(default_factory=list)
+    rows: list[int] = field(default_factory=list)
+    reserved: list[Reservation] = field(default_factory=list)
+    top: tuple[Scored, ...] = ()
+
+
+class Round:
+    """Decides needs over a table that nothing else uses meanwhile."""
+
+    def __init__(self, table: Table, policies: Policies, seed: int, broken: Mapping[str, str] | None = None) -> None:
+        """`broken` are policies that are not to be asked, with why: those that failed in a round that is replayed."""
+        self.table = table
+        self.inputs = table.digest()
+        told = f"{table.snapshot.version}/{seed}/".encode() + self.inputs
+        self.proposal = hashlib.blake2b(told, digest_size=8).hexdigest()
+        self._policies = policies
+        self._panels = Panels(table.snapshot, policies, broken or {})
+        self._seed = seed
+        self._position = 0
+
+    @property
+    def faults(self) -> tuple[PolicyFault, ...]:
+        """What went wrong with policies so far."""
+        return tuple(self._panels.faults.values())
+
+    def decide(self, need: Need) -> Decision:
+        """Place as many replicas as fit, and write down why."""
+        written = Written(self.table, self.inputs, self.proposal, self._position, self._seed)
+        self._position += 1
+        found = self.table.component(need.application, need.component)
+        if found is None:
+            return write_undescribed(written, need)
+        trial = self.run(need, *found)
+        decision = write(written, trial)
+        self.close_trial(trial)
+        return decision
+
+    def run(self, need: Need, application: Application, component: Component, *, reasons: bool = False) -> Trial:
+        """Decide without writing; where a policy fails, start the need again without it, so that it can be replayed."""
+        mark = self.table.mark()
+        broken: dict[str, str] = {}
+        while True:
+            panel = self._panels.of(application, broken)
+            try:
+                trial = self.open_trial(need, application, component, panel, reasons=reasons)
+                self.choose(trial, need.count)
+                return trial
+            except PluginError as error:
+                if error.plugin == BUILT_IN or error.plugin in broken:
+                    raise
+                broken[error.plugin] = error.message
+                self._panels.strike(error.plugin, error.message)
+                self.table.roll_back(mark)
+                self.table.ledger.siblings[:] = 0
+
+    def open_trial(
+        self, need: Need, application: Application, component: Component, panel: Panel, *, reasons: bool = False
+    ) -> Trial:
+        """Evaluate and score all nodes for the first replica of a need; `close_trial` must follow."""
+        question = self._question(need, application, component)
+        evaluation = Evaluation(question)
+        view = self._view(question)
+        deciders = [*panel.deciders, *preferences_of(question, panel.deciders)]
+        scoring = Scoring(deciders, component, view, evaluation.open, reasons=reasons)
+        evaluation.refuse(scoring.refusals)
+        return Trial(question, evaluation, scoring, panel, evaluation.counts())
+
+    def choose(self, trial: Trial, count: int) -> None:
+        """Place up to `count` replicas, each on the node with the highest total at that moment."""
+        names = self.table.nodes.names
+        rows, totals = self._ranked(trial)
+        trial.feasible = len(rows)
+        trial.top = _top(trial.scoring, rows, totals, names)
+        for at in range(count):
+            if not len(rows):
+                trial.counts = trial.evaluation.counts_now()
+                break
+            best = int(totals.argmax())
+            choice = _choice(names, rows, totals, best)
+            if self._place(trial, choice, int(rows[best])) and at + 1 < count:
+                rows, totals = self._ranked(trial)
+
+    def close_trial(self, trial: Trial) -> None:
+        """Leave the table ready for the next need."""
+        need = trial.question.need
+        for replica in self.table.replicas.of(need.application, need.component):
+            self.table.ledger.siblings[replica.row] = 0
+
+    def _place(self, trial: Trial, choice: Choice, row: int) -> bool:
+        """Take what a replica needs; whether anything may have changed for the next one."""
+        table, need = self.table, trial.question.need
+        held = table.ledger.take(row, trial.question.request)
+        trial.choices.append(choice)
+        trial.rows.append(row)
+        trial.reserved.append(held)
+        table.ledger.siblings[row] += 1
+        table.place(need.application, need.component, row, held)
+        has_changed = trial.evaluation.placed(row)
+        if trial.question.left > 0 and trial.scoring.placed(row):
+            trial.evaluation.refuse(trial.scoring.refusals)
+            return True
+        return has_changed
+
+    def _question(self, need: Need, application: Application, component: Component) -> Question:
+        table = self.table
+        for replica_id in need.replaces:
+            table.retire(replica_id)
+        for replica in table.replicas.of(need.application, need.component):
+            table.ledger.siblings[replica.row] += 1
+        table.nodes.moved()
+        model = model_of(component, table.models)
+        relations, request = table.relations(application), request_of(component, model)
+        return Question(table, need, application, component, relations, model, request, need.count)
+
+    def _view(self, question: Question) -> View:
+        snapshot, table = self.table.snapshot, self.table
+        return View(
+            now_s=snapshot.now_s,
+            wall=snapshot.wall,
+            seed=zlib.crc32(question.need.key.encode(), self._seed & 0xFFFFFFFF),
+            slice=snapshot.slice,
+            application=question.application,
+            request=question.request,
+            relations=question.relations,
+            nodes=table.nodes,
+            network=table.network,
+            replicas=table.replicas,
+            metrics=snapshot.metrics,
+            reports=table.layout.reports,
+        )
+
+    def _ranked(self, trial: Trial) -> tuple[IntArray, FloatArray]:
+        """Rows that can take the next replica, by name, and their totals."""
+        rows = np.flatnonzero(trial.evaluation.allowed())
+        return rows, trial.scoring.totals(rows) if len(rows) else np.zeros(0)
+
+
+def _choice(names: tuple[str, ...], rows: IntArray, totals: FloatArray, best: int) -> Choice:
+    """The best node and the one after it; of equal ones the first by name."""
+    total = float(totals[best])
+    if len(rows) == 1:
+        return Choice(names[rows[best]], total)
+    totals[best] = -np.inf
+    second = int(totals.argmax())
+    totals[best] = total
+    return Choice(names[rows[best]], total, names[rows[second]], float(totals[second]))
+
+
+def _top(scoring: Scoring, rows: IntArray, totals: FloatArray, names: tuple[str, ...]) -> tuple[Scored, ...]:
+    """The best nodes, with what each policy said."""
+    if not len(rows):
+        return ()
+    left, raws, best = totals.copy(), scoring.raws, []
+    for _ in range(min(TOP_KEPT, len(rows))):
+        at = int(left.argmax())
+        left[at] = -np.inf
+        row = int(rows[at])
+        best.append(Scored(names[row], float(totals[at]), tuple(float(raw[row]) for raw in raws)))
+    return tuple(best)
