@@ -1,4 +1,4 @@
-"""Writes the list of packages in `pyproject.toml` anew from the folders; `tests/house/test_packaging.py` compares the two."""
+"""Writes the list of packages in `pyproject.toml` anew from the folders; a test in `tests/house` compares the two."""
 
 from __future__ import annotations
 

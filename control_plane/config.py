@@ -49,6 +49,7 @@ class BrokerOptions:
     port: int = option(1883, ge=0, le=65535)
     """Of the embedded broker; 0 takes any free port."""
     username: str = "control-plane"
+    """The control plane's own name at the broker."""
     password_file: Path | None = None
     """File with the control plane's password at a broker given by URL."""
     ca: Path | None = None
@@ -56,8 +57,8 @@ class BrokerOptions:
     advertise: str = ""
     """URL that agents reach the broker by; `url` when empty."""
     node_passwords: Literal["derived", "none"] = "derived"
-    """Passwords that nodes are given: derived from the slice's broker key (what the embedded broker checks, and what
-    `shoal broker passwords` prints for another), or none where the broker knows nodes by other means."""
+    """Passwords that nodes are given: derived from the slice's broker key, which the embedded broker checks, or none
+    where the broker knows nodes by other means."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,7 @@ class ExportOptions:
     logs: str = ""
     """OTLP/HTTP endpoint for logs."""
     interval_s: float = option(15.0, unit="duration", key="interval", gt=0, le=3600)
+    """Between two exports."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,9 @@ class ControlPlaneOptions:
     discovery: bool = False
     """Announce this control plane on the local network by zeroconf, so that agents find it without a URL."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """From here up it is logged."""
     log_format: Literal["text", "json"] = "text"
+    """JSON has one object a line, for log collectors."""
 
     def __post_init__(self) -> None:
         """Check what a type can't say."""

@@ -130,9 +130,8 @@ def is_shell(node: ast.AST) -> bool:
     """`shell=True`, `os.system`, `os.popen`."""
     if isinstance(node, ast.keyword):
         return node.arg == "shell" and getattr(node.value, "value", None) is True
-    return (
-        isinstance(node, ast.Attribute) and node.attr in {"system", "popen"} and getattr(node.value, "id", "") == "os"
-    )
+    named = isinstance(node, ast.Attribute) and node.attr in {"system", "popen"}
+    return named and getattr(getattr(node, "value", None), "id", "") == "os"
 
 
 def swallows(node: ast.AST) -> bool:
