@@ -79,7 +79,7 @@ def get_route(kind: type[K]) -> Route[K]:
         path=f"/v1/{word}/{{name}}",
         handler="get_object",
         roles=PEOPLE,
-        summary=f"Read one {kind.__name__}.",
+        summary=f"Read {_one(kind)}.",
         tag=word,
         answer=kind,
         kind=kind.__name__,
@@ -97,7 +97,7 @@ def put_route(kind: type[K]) -> Route[K]:
         path=f"/v1/{word}/{{name}}",
         handler="put_object",
         roles=_WRITERS[kind.__name__],
-        summary=f"Create a {kind.__name__}, or replace its labels, annotations and spec; its status is left alone.",
+        summary=f"Create {_one(kind)}, or replace its labels, annotations and spec; its status is left alone.",
         tag=word,
         answer=kind,
         query=WriteQuery,
@@ -120,7 +120,7 @@ def patch_route(kind: type[K]) -> Route[K]:
         path=f"/v1/{word}/{{name}}",
         handler="patch_object",
         roles=_WRITERS[kind.__name__],
-        summary=f"Change parts of a {kind.__name__} by a JSON merge patch (RFC 7396).",
+        summary=f"Change parts of {_one(kind)} by a JSON merge patch (RFC 7396).",
         tag=word,
         answer=kind,
         query=WriteQuery,
@@ -141,7 +141,7 @@ def delete_route(kind: type[K]) -> Route[Deleted]:
         path=f"/v1/{word}/{{name}}",
         handler="delete_object",
         roles=_WRITERS[kind.__name__],
-        summary=f"Delete a {kind.__name__}.",
+        summary=f"Delete {_one(kind)}.",
         tag=word,
         answer=Deleted,
         query=WriteQuery,
@@ -150,6 +150,11 @@ def delete_route(kind: type[K]) -> Route[Deleted]:
         preconditions=True,
         errors=(404, 409, 412),
     )
+
+
+def _one(kind: type[Kind]) -> str:
+    article = "an" if kind.__name__[0] in "AEIOU" else "a"
+    return f"{article} {kind.__name__}"
 
 
 def _node_verb(verb: str, summary: str) -> Route[Node]:

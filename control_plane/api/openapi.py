@@ -26,12 +26,21 @@ _REF = "#/components/schemas/{model}"
 _PAGE_NAME = re.compile(r"ObjectPage_(\w+)_")
 _TAGS = {
     "slices": "The slice that this control plane serves: quotas, failover timings, targets.",
+    "datacenters": "Places that clusters and nodes stand in.",
+    "clusters": "Groups of nodes.",
     "nodes": "Machines with an agent.",
     "applications": "What is to run.",
     "models": "Models and their contents.",
+    "policies": "Policy plugins that decide placement and adaptation.",
+    "mechanisms": "Mechanism plugins that carry it out on nodes.",
     "rollouts": "Changes in progress; written by the control plane alone.",
     "decisions": "What was decided, why, and what would be.",
+    "telemetry": "What is measured.",
+    "events": "What happened.",
+    "logs": "What agents and components wrote.",
+    "audit": "Who did what.",
     "joining": "How machines become nodes.",
+    "tokens": "What people and programs authenticate with.",
     "system": "The server itself.",
 }
 _INTRODUCTION = """One slice's control plane. Objects are described with `PUT` and `PATCH`; the control plane decides,
@@ -56,7 +65,7 @@ def openapi_document(routes: tuple[Route[Any], ...]) -> bytes:
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "servers": [{"url": "/"}],
-        "tags": [{"name": tag} | ({"description": _TAGS[tag]} if tag in _TAGS else {}) for tag in tags],
+        "tags": [{"name": tag, "description": _TAGS[tag]} for tag in tags],
         "paths": paths,
         "components": {"schemas": _schemas(routes), "securitySchemes": _SECURITY},
     }

@@ -23,7 +23,8 @@ from ...descriptions.kinds.meta import Frozen, Name
 from ...descriptions.quantities import Duration
 
 LIST_LIMIT_MAX = 1000
-VERSION_MAX = 2**63 - 1
+VERSION_MAX = 2**53 - 1
+"""Versions stay exact in every JSON reader (RFC 8259 §6)."""
 
 Text = Annotated[str, StringConstraints(max_length=253)]
 Continue = Annotated[str, StringConstraints(max_length=512, pattern=r"^[A-Za-z0-9_-]*$")]
