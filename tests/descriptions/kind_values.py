@@ -8,6 +8,7 @@ from typing import Any, get_args, get_origin
 
 from hypothesis import strategies as st
 from pydantic import BaseModel, SecretStr
+
 from shoal.descriptions.kinds import KINDS
 from shoal.descriptions.quantities import Quantity
 from shoal.descriptions.wording import Spot, spot

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from jsonschema import Draft4Validator  # type: ignore[import-untyped]
+
 from shoal.descriptions.crds import CRD_KINDS, crd, crds
 from shoal.descriptions.kinds import KINDS
 from shoal.descriptions.load import dump, kind_of

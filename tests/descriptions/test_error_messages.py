@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
 from shoal.descriptions.errors import DescriptionError
 from shoal.descriptions.load import load_body, load_text
 

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
+
 from shoal.descriptions.document import Value
 from shoal.descriptions.errors import DescriptionError
 from shoal.descriptions.kinds import KINDS, Application

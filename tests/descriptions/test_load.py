@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
+
 from shoal.descriptions.document import Limits
 from shoal.descriptions.errors import DescriptionError
 from shoal.descriptions.kinds import Application, Node, Slice

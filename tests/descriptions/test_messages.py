@@ -6,12 +6,13 @@ import importlib
 import json
 import pkgutil
 from collections.abc import Callable, Iterator
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from shoal.descriptions import mechanism, messages, signing
 from shoal.descriptions.errors import ProtocolError
 from shoal.descriptions.messages.codec import SIZE_MAX, Message, decode, encode
@@ -32,7 +33,8 @@ def message_types() -> list[type[Message]]:
 
 
 MESSAGES = message_types()
-TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=10)
+CHARACTERS = st.characters(exclude_categories=["Cs"])
+TEXT = st.text(CHARACTERS, max_size=10)
 PLAIN: st.SearchStrategy[Any] = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False) | TEXT,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
@@ -42,23 +44,30 @@ PLAIN: st.SearchStrategy[Any] = st.recursive(
 
 def values(annotation: Any) -> st.SearchStrategy[Any]:
     """What may stand for an annotation of a message's field."""
-    annotation = getattr(annotation, "__origin__", annotation) if hasattr(annotation, "__metadata__") else annotation
+    limits: list[Any] = []
+    if get_origin(annotation) is Annotated:
+        annotation, *limits = get_args(annotation)
     arguments, origin = get_args(annotation), get_origin(annotation)
     if origin is Literal:
         return st.sampled_from(arguments)
     if origin is tuple:
         return st.lists(values(arguments[0]), max_size=2).map(tuple)
     if origin is dict:
-        return st.dictionaries(TEXT, values(arguments[1]), max_size=2)
+        return st.dictionaries(values(arguments[0]), values(arguments[1]), max_size=2)
     if arguments:
         return st.one_of([values(one) for one in arguments])
     if isinstance(annotation, type) and issubclass(annotation, Message):
         return instances(annotation)
+    return scalars(annotation, limits[0] if limits else msgspec.Meta())
+
+
+def scalars(annotation: Any, limit: msgspec.Meta) -> st.SearchStrategy[Any]:
+    most = limit.le if limit.le is not None else limit.lt - 1 if limit.lt is not None else 2**63 - 1
     plain: dict[Any, st.SearchStrategy[Any]] = {
-        str: TEXT,
+        str: st.text(CHARACTERS, min_size=limit.min_length or 0, max_size=min(limit.max_length or 10, 10)),
         bool: st.booleans(),
-        int: st.integers(0, 2**63 - 1),
-        float: st.floats(0, allow_nan=False, allow_infinity=False),
+        int: st.integers(int(limit.ge or 0), int(most)),
+        float: st.floats(limit.ge, allow_nan=False, allow_infinity=False),
         type(None): st.none(),
         msgspec.Raw: PLAIN.map(lambda value: msgspec.Raw(json.dumps(value).encode())),
     }
@@ -66,7 +75,7 @@ def values(annotation: Any) -> st.SearchStrategy[Any]:
 
 
 def instances(message: type[Message]) -> st.SearchStrategy[Message]:
-    hints = get_type_hints(message)
+    hints = get_type_hints(message, include_extras=True)
     return st.builds(message, **{name: values(hints[name]) for name in message.__struct_fields__})
 
 

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
+
 from shoal.descriptions.document import Document
 from shoal.descriptions.errors import DescriptionError
 from shoal.descriptions.options import (
@@ -242,7 +243,7 @@ KEYS = [one.key for one in options_of(Settings)]
 
 def test_any_values_are_options_or_a_precise_error(count_case: Callable[[], None]) -> None:
     @given(st.dictionaries(st.sampled_from(KEYS) | st.text(max_size=5), PLAIN, max_size=4))
-    @settings(max_examples=500)
+    @settings(max_examples=250)
     def read_or_refuse(value: dict[str, object]) -> None:
         count_case()
         try:
@@ -265,7 +266,7 @@ def test_any_environment_is_a_configuration_or_a_precise_error(count_case: Calla
             st.sampled_from(names), st.text(max_size=8) | PLAIN.map(str) | PLAIN.map(json.dumps), max_size=4
         )
     )
-    @settings(max_examples=500)
+    @settings(max_examples=250)
     def read_or_refuse(env: dict[str, str]) -> None:
         count_case()
         try:

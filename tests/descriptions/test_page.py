@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+
 from shoal.descriptions.errors import DescriptionError
 from shoal.descriptions.kinds import KINDS, Application
 from shoal.descriptions.kinds.application import ApplicationSpec, Component, Placement

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
+
 from shoal.descriptions.errors import DescriptionError
 from shoal.descriptions.kinds import KINDS
 from shoal.descriptions.load import dump, kind_of
@@ -23,7 +24,7 @@ def test_a_schema_takes_what_the_kind_takes(kind: str, count_case: Callable[[], 
     validator = Draft202012Validator(schema)
 
     @given(KIND_VALUES[kind])
-    @settings(max_examples=40)
+    @settings(max_examples=25)
     def takes(value: dict[str, Any]) -> None:
         count_case()
         validator.validate(value)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from shoal.descriptions.errors import ProtocolError, ShoalError, TransportError
 from shoal.descriptions.messages.joining import VerifyKey
 from shoal.descriptions.signing import (

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from shoal.descriptions.document import Limits, Value, shown
 from shoal.descriptions.errors import DescriptionError
 from shoal.descriptions.strict_json import load_json, locate
@@ -85,7 +86,7 @@ def outcome(parse: Callable[[str], object], text: str) -> object:
 
 def test_any_text_is_a_document_or_a_precise_error(count_case: Callable[[], None]) -> None:
     @given(JSON_TEXT | st.text(max_size=100) | st.recursive(st.none(), st.lists, max_leaves=50).map(json.dumps))
-    @settings(max_examples=1500)
+    @settings(max_examples=600)
     def the_two_parsers_agree(text: str) -> None:
         count_case()
         fast = outcome(lambda text: load_json(text).value, text)
@@ -110,7 +111,7 @@ def test_any_text_is_a_document_or_a_precise_error(count_case: Callable[[], None
     ),
     st.booleans(),
 )
-@settings(max_examples=300)
+@settings(max_examples=150)
 def test_what_json_writes_is_read_back(value: Value, is_ascii: bool) -> None:
     text = json.dumps(value, ensure_ascii=is_ascii, indent=1)
     assert load_json(text.encode()).value == value

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+
 from shoal.descriptions import units
 from shoal.descriptions.errors import DescriptionError
 from shoal.descriptions.quantities import Bandwidth, Bytes, Cores, Duration, Energy, Frequency, Power

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from shoal.descriptions.document import Document, Limits, Value, shown
 from shoal.descriptions.errors import DescriptionError
 from shoal.descriptions.yaml import dump_yaml, load_yaml
@@ -144,7 +145,7 @@ VALUES: st.SearchStrategy[Value] = st.recursive(
 
 
 @given(st.lists(VALUES, min_size=1, max_size=3))
-@settings(max_examples=300)
+@settings(max_examples=150)
 def test_what_is_written_is_read_back(values: list[Value]) -> None:
     read = [document.value for document in load_yaml(dump_yaml(*values))]
     assert read == [value for value in values if value is not None]
@@ -159,7 +160,7 @@ WORDS = st.sampled_from([
 
 def test_any_text_is_a_document_or_a_precise_error(count_case: Callable[[], None]) -> None:
     @given(st.text(max_size=200) | st.lists(WORDS, max_size=40).map("".join) | st.binary(max_size=100))
-    @settings(max_examples=1500)
+    @settings(max_examples=800)
     def load_or_refuse(text: str | bytes) -> None:
         count_case()
         documents: list[Document] = []
