@@ -53,6 +53,10 @@ class GatewayBind:
     """URL for other nodes; the gateway's own address when empty."""
     predictors: tuple[Path, ...] = ()
     """Folders whose Python predictors may be loaded."""
+    token_file: Path | None = None
+    """Bearer tokens that clients need."""
+    insecure: bool = False
+    """Allow an address beyond loopback without tokens."""
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+
 from shoal.descriptions.errors import RefusedError, ShoalError, TransportError
 from shoal.descriptions.mechanism import MechanismCommand
 from shoal.descriptions.messages.desired import ProcessTask, ReplicaSpec
@@ -384,12 +385,13 @@ def test_variables_that_a_description_must_not_set(node: Node, name: str) -> Non
     run(test())
 
 
-def test_a_folder_of_programs(node: Node, tmp_path: Path) -> None:
+@pytest.mark.parametrize("by_name", [False, True])
+def test_a_folder_of_programs(node: Node, tmp_path: Path, by_name: bool) -> None:
     tool = tmp_path / "tools" / "hello"
     tool.parent.mkdir()
     tool.write_text("#!/bin/sh\necho hello\n")
     tool.chmod(0o755)
-    spec = msgspec.structs.replace(spec_of(""), task=ProcessTask(command=(str(tool),)))
+    spec = msgspec.structs.replace(spec_of(""), task=ProcessTask(command=("hello" if by_name else str(tool),)))
 
     async def test() -> None:
         one = Process(programs=(f"{tool.parent}/",))

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
 from shoal.descriptions.errors import ProtocolError, RefusedError, ShoalError, TransportError
 from shoal.mechanisms.transfer.cache import Cache
 from shoal.mechanisms.transfer.http import Wanted, fetch

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from shoal.descriptions.errors import RefusedError, TransportError
 from shoal.mechanisms.transfer.origin import Address, Origins
 
