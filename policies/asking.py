@@ -49,7 +49,7 @@ def ask_rating(
     is_filtering, is_scoring = "filter" in hooks_of(type(policy)), scores(type(policy))
     refusals = _guarded(name, lambda: _refusals(name, policy, component, view, asked)) if is_filtering else {}
     answer = _guarded(name, lambda: policy.score_all(component, view.nodes, view)) if is_scoring else None
-    raw = check_scores(name, answer, view.nodes, asked) if is_scoring else None
+    raw = check_scores(name, answer, view.nodes) if is_scoring else None
     if not is_filtering:
         return Rating(raw)
     refused = np.zeros(len(view.nodes), dtype=np.bool_)
@@ -59,15 +59,17 @@ def ask_rating(
 
 def ask_row(name: str, policy: Policy, component: Component, view: View, row: int) -> tuple[float, bool]:
     """Score and refusal of one node, by the numbers of the moment."""
+    hooks, one = hooks_of(type(policy)), view.nodes.only(row)
     is_refused = False
-    if "filter" in hooks_of(type(policy)):
-        answer = _guarded(name, lambda: policy.filter(component, view.nodes[row], view))
+    if "filter" in hooks:
+        answer = _guarded(name, lambda: policy.filter(component, one[0], view))
         is_refused = _check_rejection(name, answer) is not None
-    if not scores(type(policy)):
+    if "score" in hooks:
+        return _check_score(name, _guarded(name, lambda: policy.score(component, one[0], view))), is_refused
+    if "score_all" not in hooks:
         return 0.0, is_refused
-    one = view.nodes.only(row)
     raw = _guarded(name, lambda: policy.score_all(component, one, view))
-    return float(check_scores(name, raw, one, np.ones(1, dtype=np.bool_))[0]), is_refused
+    return float(check_scores(name, raw, one)[0]), is_refused
 
 
 def ask_actions(name: str, policy: Policy, application: Application, view: View) -> tuple[Action, ...]:
@@ -83,19 +85,19 @@ def ask_actions(name: str, policy: Policy, application: Application, view: View)
     return tuple(actions)
 
 
-def check_scores(policy: str, scores: object, nodes: NodeTable, asked: BoolArray) -> FloatArray:
-    """Scores as float64 of shape `(nodes,)`, finite where asked; `PluginError` says which are not and on which node."""
+def check_scores(policy: str, scores: object, nodes: NodeTable) -> FloatArray:
+    """Scores as a new float64 array of shape `(nodes,)`; whether they are finite shows when they are ranked."""
     if not isinstance(scores, np.ndarray) or scores.dtype.kind not in "fiub":
         raise PluginError(policy, f"scores must be an array of numbers, not {type(scores).__name__}")
     if scores.shape != (len(nodes),):
         raise PluginError(policy, f"scores have shape {scores.shape}, there are {len(nodes)} nodes")
-    raw = np.array(scores, dtype=np.float64)  # a copy: the planner writes single rows when it asks again
-    # A finite sum means that every term is finite; only otherwise it matters which one is not.
-    if not np.isfinite(np.add.reduce(raw)):
-        bad = np.flatnonzero(~np.isfinite(raw) & asked)
-        if bad.size:
-            raise PluginError(policy, f"score of {nodes.names[bad[0]]} is {raw[bad[0]]}; scores must be finite")
-    return raw
+    return np.array(scores, dtype=np.float64)  # a copy: single rows are written when they are asked for again
+
+
+def _check_score(policy: str, score: object) -> float:
+    if isinstance(score, (int, float, np.number)):
+        return float(score)
+    raise PluginError(policy, f"a score must be a number, not {type(score).__name__}")
 
 
 def check_answers(policy: str, hook: str, answers: object, kinds: tuple[type, ...]) -> None:

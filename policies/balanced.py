@@ -10,7 +10,8 @@ import numpy as np
 from ..descriptions.kinds.application import Component
 from ..descriptions.options import option
 from .node_table import FloatArray, NodeTable
-from .partners import distances_s
+from .node_view import NodeView
+from .partners import destinations, distances_s, nearest_of
 from .policy import Policy, Rescore
 from .view import View
 
@@ -39,11 +40,22 @@ class Balanced(Policy):
     latency: float = option(1.0, ge=0)
     """Weight of short round trips to the components that this one talks to."""
 
+    def score(self, component: Component, node: NodeView, view: View) -> float:
+        """`score_all` of one node, for asking again after a replica was placed there."""
+        total = node_headroom(node, view) * self.load + self.spread / (node.siblings + 1)
+        ends = destinations(component, view) if self.latency else []
+        for rows in ends:
+            total += self.latency / len(ends) * node_closeness(nearest_of(rows, node.row, view))
+        return total
+
     def score_all(self, component: Component, nodes: NodeTable, view: View) -> FloatArray:
         """The sum of the three parts."""
         score = headroom(nodes, view)
         score *= self.load
-        score += self.spread / (nodes.siblings + 1)
+        if view.replicas_of(component.name):
+            score += self.spread / (nodes.siblings + 1)
+        else:
+            score += self.spread
         distances = distances_s(component, nodes, view) if self.latency else []
         for distance in distances:
             score += self.latency / len(distances) * closeness(distance)
@@ -62,3 +74,16 @@ def closeness(rtt_s: FloatArray) -> FloatArray:
     known = np.where(np.isnan(rtt_s), RTT_S_UNKNOWN, rtt_s)
     close: FloatArray = RTT_S_HALF / (RTT_S_HALF + known)
     return close
+
+
+def node_headroom(node: NodeView, view: View) -> float:
+    """`headroom` of one node, by the same operations."""
+    table, row = view.nodes, node.row
+    cpu = (int(table.cpu_millis_free[row]) - view.request.cpu_millis) * float(table.per_cpu_milli[row])
+    memory = (int(table.memory_bytes_free[row]) - view.request.memory_bytes) * float(table.per_memory_byte[row])
+    return min(cpu, memory)
+
+
+def node_closeness(rtt_s: float | None) -> float:
+    """`closeness` of one node."""
+    return RTT_S_HALF / (RTT_S_HALF + (RTT_S_UNKNOWN if rtt_s is None else rtt_s))

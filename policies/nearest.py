@@ -11,7 +11,7 @@ from ..descriptions.options import option
 from ..descriptions.units import DURATION
 from .node_table import FloatArray, NodeTable
 from .node_view import NodeView
-from .partners import destinations, nearest_rtt_s
+from .partners import destinations, nearest_of, nearest_rtt_s
 from .policy import Policy, Rejection
 from .view import View
 
@@ -35,11 +35,12 @@ class Nearest(Policy):
         """Refuse what is farther than `rtt_max`."""
         if self.rtt_max is None or not (ends := self._ends(component, view)):
             return None
-        rtt_s = sum(_nearest_s(rows, node.row, view) for rows in ends) / len(ends)
+        known = [nearest_of(rows, node.row, view) for rows in ends]
+        rtt_s = sum(RTT_S_UNKNOWN if one is None else one for one in known) / len(ends)
         if rtt_s <= self.rtt_max:
             return None
-        known = "no link is described" if rtt_s >= RTT_S_UNKNOWN else f"round trip {DURATION.format(rtt_s)}"
-        return Rejection(f"{known}, rttMax is {DURATION.format(self.rtt_max)}", "describe or make a shorter link")
+        told = "no link is described" if None in known else f"round trip {DURATION.format(rtt_s)}"
+        return Rejection(f"{told}, rttMax is {DURATION.format(self.rtt_max)}", "describe or make a shorter link")
 
     def score_all(self, component: Component, nodes: NodeTable, view: View) -> FloatArray:
         """Minus the mean round trip in seconds."""
@@ -55,8 +56,3 @@ class Nearest(Policy):
         if self.to:
             return [[view.nodes.row_of[name]] if name in view.nodes.row_of else [] for name in self.to]
         return destinations(component, view)
-
-
-def _nearest_s(rows: list[int], row: int, view: View) -> float:
-    known = [rtt_s for end in rows if (rtt_s := view.network.rtt_s(row, end)) is not None]
-    return min(known, default=RTT_S_UNKNOWN)

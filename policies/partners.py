@@ -28,6 +28,12 @@ def nearest_rtt_s(rows: Iterable[int], nodes: NodeTable, view: View) -> FloatArr
     return nearest
 
 
+def nearest_of(rows: Iterable[int], row: int, view: View) -> float | None:
+    """Round trip from one node to the nearest of those in `rows`; None where no link covers any of them."""
+    known = [rtt_s for end in rows if (rtt_s := view.network.rtt_s(row, end)) is not None]
+    return min(known, default=None)
+
+
 def distances_s(component: Component, nodes: NodeTable, view: View) -> list[FloatArray]:
     """`nearest_rtt_s` for each partner that has replicas."""
     return [nearest_rtt_s(rows, nodes, view) for rows in destinations(component, view)]

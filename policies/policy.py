@@ -80,7 +80,10 @@ class Policy:
         return 0.0
 
     def score_all(self, component: Component, nodes: NodeTable, view: View) -> FloatArray:
-        """`score` of all nodes at once: shape `(len(nodes),)` float64; only values of feasible nodes are looked at."""
+        """`score` of all nodes at once: shape `(len(nodes),)` float64; only values of feasible nodes are looked at.
+
+        A policy that has both, for speed, gives the same numbers in both; `score` is asked for single nodes.
+        """
         from .node_table import scores_of
 
         return scores_of([self.score(component, node, view) for node in nodes])

@@ -8,7 +8,6 @@ and files; what the plugin prints goes nowhere. `child_state.py` keeps what was 
 from __future__ import annotations
 
 import io
-import math
 import os
 import socket
 import sys
@@ -125,7 +124,6 @@ class Child:
         view = self._state.view(message.moment)
         component = self._state.component(message.moment.application, message.component)
         score, is_refused = ask_row(self._name, self._instances[message.binding], component, view, message.row)
-        assert math.isfinite(score), "ask_row checks it"
         return RatedRow(score, is_refused)
 
     def _adapt(self, message: Adapt) -> Adapted:

@@ -1,8 +1,8 @@
 """Which nodes can take the next replica of a need, and how many fail each constraint.
 
-Masks of constraints that no placement changes are kept with the layout and shared by all needs; capacity is checked
-again only on the node that was just chosen; constraints that look at the component's own replicas are evaluated for
-each one.
+Masks of constraints that no placement changes are kept with the layout, one for each combination that components ask
+for; capacity is looked at again only on the node that was just chosen; constraints that depend on the component's own
+replicas are evaluated for each replica.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ class Evaluation:
     def __init__(self, question: Question) -> None:
         self.question = question
         self.constraints = constraints_of(question)
-        self._moving = [one for one in self.constraints if one.moves]
-        self._failing: list[tuple[str, int]] = []
+        self._moving: list[Constraint] = []
         self._refusals: list[tuple[str, BoolArray]] = []
         self._refused: BoolArray | None = None
-        static = [one for one in self.constraints if one.key is not None]
-        mask = self._static(static)
-        question.static = StaticMask(mask, tuple(self._failing))
-        self.open: BoolArray = mask.copy()
-        """Nodes that pass everything but the constraints that move."""
+        question.static = static = _static(question, self.constraints)
+        self._failing = list(static.failing)
+        self.open: BoolArray = static.mask.copy()
+        """Nodes that pass everything but the constraints that move, and policies."""
         for one in self.constraints:
-            if one.key is None and not one.moves:
+            if one.moves:
+                self._moving.append(one)
+            elif one.key is None:
                 self._narrow(one)
 
     def allowed(self) -> BoolArray:
@@ -51,17 +51,19 @@ class Evaluation:
         return allowed
 
     def placed(self, row: int) -> bool:
-        """Look again at the node that has just taken a replica; whether anything may have changed for the next."""
-        self.question.left -= 1
-        if self.open[row] and not self.question.table.ledger.fits(row, self.question.request):
+        """Look again at the node that has just taken a replica; whether the nodes that are allowed may have changed."""
+        question = self.question
+        question.left -= 1
+        if self.open[row] and not question.table.ledger.fits(row, question.request):
             self.open[row] = False
             return True
         return bool(self._moving)
 
     def refuse(self, refusals: Sequence[tuple[str, BoolArray]]) -> None:
         """Take policies' refusals as one more constraint each."""
-        self._refusals = [(f"policy {name}", refused) for name, refused in refusals]
-        self._refused = np.logical_or.reduce([refused for _, refused in refusals]) if refusals else None
+        if refusals:
+            self._refusals = [(f"policy {name}", refused) for name, refused in refusals]
+            self._refused = np.logical_or.reduce([refused for _, refused in refusals])
 
     def counts(self) -> dict[str, int]:
         """Nodes that fail each constraint before the first replica is placed; what no node fails is left out."""
@@ -72,37 +74,54 @@ class Evaluation:
         """As `counts`, after what has been placed."""
         return self._counted([(one.name, _failing(one.mask(self.question))) for one in self.constraints])
 
-    def _counted(self, failing: Sequence[tuple[str, int]]) -> dict[str, int]:
-        refusals = [(name, int(np.count_nonzero(refused))) for name, refused in self._refusals]
-        counts: dict[str, int] = {}
-        for name, nodes in [*failing, *refusals]:
-            if nodes:
-                counts[name] = max(nodes, counts.get(name, 0))
-        return counts
-
     def failures(self, row: int) -> tuple[Failure, ...]:
         """Every constraint that one node fails, in order."""
         found = (one.failure(self.question, row) for one in self.constraints)
         return tuple(failure for failure in found if failure is not None)
 
-    def _static(self, constraints: Sequence[Constraint]) -> BoolArray:
-        kept = self.question.table.layout.masks
-        if len(kept) > MASKS_KEPT_MAX:
-            kept.clear()
-        mask = np.ones(len(self.question.table.nodes), dtype=np.bool_)
-        for one in constraints:
-            static = kept.get(one.key)
-            if static is None:
-                own = one.mask(self.question)
-                static = kept[one.key] = StaticMask(own, ((one.name, _failing(own)),))
-            mask &= static.mask
-            self._failing.extend(static.failing)
-        return mask
+    def _counted(self, failing: Sequence[tuple[str, int]]) -> dict[str, int]:
+        counts: dict[str, int] = {}
+        for name, nodes in failing:
+            if nodes and nodes > counts.get(name, 0):
+                counts[name] = nodes
+        for name, refused in self._refusals:
+            nodes = int(np.count_nonzero(refused))
+            if nodes:
+                counts[name] = nodes
+        return counts
 
     def _narrow(self, one: Constraint) -> None:
         mask = one.mask(self.question)
-        self._failing.append((one.name, _failing(mask)))
-        self.open &= mask
+        failing = _failing(mask)
+        if failing:
+            self._failing.append((one.name, failing))
+            self.open &= mask
+
+
+def _static(question: Question, constraints: Sequence[Constraint]) -> StaticMask:
+    """Those of the constraints that no placement changes, as one mask."""
+    kept = question.table.layout.masks
+    keys = tuple([key for one in constraints if (key := one.key) is not None])
+    static = kept.get(keys)
+    if static is None:
+        if len(kept) >= MASKS_KEPT_MAX:
+            kept.clear()
+        static = kept[keys] = _combined(question, [one for one in constraints if one.key is not None])
+    return static
+
+
+def _combined(question: Question, constraints: Sequence[Constraint]) -> StaticMask:
+    kept = question.table.layout.masks
+    mask = np.ones(len(question.table.nodes), dtype=np.bool_)
+    failing: list[tuple[str, int]] = []
+    for one in constraints:
+        own = kept.get(one.key)
+        if own is None:
+            alone = one.mask(question)
+            own = kept[one.key] = StaticMask(alone, ((one.name, _failing(alone)),))
+        mask &= own.mask
+        failing += [(name, nodes) for name, nodes in own.failing if nodes]
+    return StaticMask(mask, tuple(failing))
 
 
 def _failing(mask: BoolArray) -> int:

@@ -217,7 +217,7 @@ class Remote:
     def rate(self, component: Component, view: View, asked: BoolArray, *, reasons: bool = False) -> Rating:
         """Ask, and check the answer as though it came from a stranger."""
         rated = self.host.rate(self.options, component, view, asked, reasons=reasons)
-        raw = None if rated.scores is None else check_scores(self.name, self._scores(rated.scores), view.nodes, asked)
+        raw = None if rated.scores is None else check_scores(self.name, self._scores(rated.scores), view.nodes)
         if self.is_scoring != (raw is not None):
             raise PluginError(self.name, "answered without scores" if raw is None else "answered scores unasked")
         refused = None if rated.refused is None else self._refused(rated.refused, view) & asked
@@ -227,8 +227,6 @@ class Remote:
     def rate_row(self, component: Component, view: View, row: int) -> tuple[float, bool]:
         """Ask for one row again."""
         answer = self.host.rate_row(self.options, component, view, row)
-        if not np.isfinite(answer.score):
-            raise PluginError(self.name, f"score of {view.nodes.names[row]} is {answer.score}; scores must be finite")
         return answer.score, answer.is_refused
 
     def adapt(self, application: Application, view: View) -> Sequence[Action]:

@@ -16,7 +16,6 @@ import numpy as np
 from ...descriptions.errors import PluginError
 from ...descriptions.kinds import Application
 from ...descriptions.kinds.application import Component
-from ...policies.node_table import FloatArray, IntArray
 from ...policies.request import request_of
 from ...policies.view import View
 from ..placement import Reservation
@@ -25,8 +24,9 @@ from .evaluation import Evaluation
 from .panel import Panel, Panels
 from .policies import BUILT_IN, Policies
 from .preferences import preferences_of
+from .ranking import Ranking
 from .record import Choice, Scored
-from .scoring import Scoring
+from .scoring import Changed, Scoring
 from .snapshot import Decision, Need, PolicyFault
 from .table import Table, model_of
 from .writing import Written, write, write_undescribed
@@ -47,6 +47,8 @@ class Trial:
     """Nodes that fail each constraint, before the first replica or when no node was left."""
     feasible: int = 0
     """Nodes that could take the first replica."""
+    ranking: Ranking | None = None
+    """Before the first replica."""
     choices: list[Choice] = field(default_factory=list)
     rows: list[int] = field(default_factory=list)
     reserved: list[Reservation] = field(default_factory=list)
@@ -116,18 +118,25 @@ class Round:
 
     def choose(self, trial: Trial, count: int) -> None:
         """Place up to `count` replicas, each on the node with the highest total at that moment."""
-        names = self.table.nodes.names
-        rows, totals = self._ranked(trial)
-        trial.feasible = len(rows)
-        trial.top = _top(trial.scoring, rows, totals, names)
+        ranking = trial.ranking = self.ranked(trial)
+        trial.feasible = len(ranking.rows)
+        trial.top = _top(trial, ranking, self.table.nodes.names)
         for at in range(count):
-            if not len(rows):
+            if not len(ranking.rows):
                 trial.counts = trial.evaluation.counts_now()
                 break
-            best = int(totals.argmax())
-            choice = _choice(names, rows, totals, best)
-            if self._place(trial, choice, int(rows[best])) and at + 1 < count:
-                rows, totals = self._ranked(trial)
+            best = ranking.best()
+            trial.choices.append(_choice(self.table.nodes.names, ranking, best))
+            changed = self._place(trial, int(ranking.rows[best]), at + 1 < count)
+            if changed == "all":
+                ranking = self.ranked(trial)
+            elif changed == "row":
+                ranking.changed(best, trial.scoring.scorers)
+
+    def ranked(self, trial: Trial) -> Ranking:
+        """The nodes that can take the next replica."""
+        rows = trial.evaluation.allowed().nonzero()[0]
+        return Ranking(rows, trial.scoring.scorers, self.table.nodes.names)
 
     def close_trial(self, trial: Trial) -> None:
         """Leave the table ready for the next need."""
@@ -135,20 +144,21 @@ class Round:
         for replica in self.table.replicas.of(need.application, need.component):
             self.table.ledger.siblings[replica.row] = 0
 
-    def _place(self, trial: Trial, choice: Choice, row: int) -> bool:
-        """Take what a replica needs; whether anything may have changed for the next one."""
+    def _place(self, trial: Trial, row: int, is_more: bool) -> Changed:
+        """Take what a replica needs; what may have changed for the next one."""
         table, need = self.table, trial.question.need
         held = table.ledger.take(row, trial.question.request)
-        trial.choices.append(choice)
         trial.rows.append(row)
         trial.reserved.append(held)
         table.ledger.siblings[row] += 1
         table.place(need.application, need.component, row, held)
-        has_changed = trial.evaluation.placed(row)
-        if trial.question.left > 0 and trial.scoring.placed(row):
+        is_other = trial.evaluation.placed(row)
+        if not is_more:
+            return "nothing"
+        changed = trial.scoring.placed(row)
+        if changed == "all":
             trial.evaluation.refuse(trial.scoring.refusals)
-            return True
-        return has_changed
+        return "all" if is_other else changed
 
     def _question(self, need: Need, application: Application, component: Component) -> Question:
         table = self.table
@@ -178,14 +188,10 @@ class Round:
             reports=table.layout.reports,
         )
 
-    def _ranked(self, trial: Trial) -> tuple[IntArray, FloatArray]:
-        """Rows that can take the next replica, by name, and their totals."""
-        rows = np.flatnonzero(trial.evaluation.allowed())
-        return rows, trial.scoring.totals(rows) if len(rows) else np.zeros(0)
 
-
-def _choice(names: tuple[str, ...], rows: IntArray, totals: FloatArray, best: int) -> Choice:
+def _choice(names: tuple[str, ...], ranking: Ranking, best: int) -> Choice:
     """The best node and the one after it; of equal ones the first by name."""
+    rows, totals = ranking.rows, ranking.totals
     total = float(totals[best])
     if len(rows) == 1:
         return Choice(names[rows[best]], total)
@@ -195,14 +201,12 @@ def _choice(names: tuple[str, ...], rows: IntArray, totals: FloatArray, best: in
     return Choice(names[rows[best]], total, names[rows[second]], float(totals[second]))
 
 
-def _top(scoring: Scoring, rows: IntArray, totals: FloatArray, names: tuple[str, ...]) -> tuple[Scored, ...]:
+def _top(trial: Trial, ranking: Ranking, names: tuple[str, ...]) -> tuple[Scored, ...]:
     """The best nodes, with what each policy said."""
-    if not len(rows):
-        return ()
-    left, raws, best = totals.copy(), scoring.raws, []
-    for _ in range(min(TOP_KEPT, len(rows))):
+    left, raws, best = ranking.totals.copy(), trial.scoring.raws, []
+    for _ in range(min(TOP_KEPT, len(left))):
         at = int(left.argmax())
+        row, total = int(ranking.rows[at]), float(left[at])
         left[at] = -np.inf
-        row = int(rows[at])
-        best.append(Scored(names[row], float(totals[at]), tuple(float(raw[row]) for raw in raws)))
+        best.append(Scored(names[row], total, tuple([float(raw[row]) for raw in raws])))
     return tuple(best)

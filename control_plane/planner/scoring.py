@@ -1,23 +1,21 @@
-"""Adds up what the policies say of the nodes: each scaled to 0–1 over the feasible nodes, times its weight.
-
-Kept current while the replicas of one need are placed: a policy says what changes with each (`rescore`), and scaling
-is always over the nodes that are feasible for the next replica, so the result is the same as starting again each
-time.
-"""
+"""Asks the policies about the nodes of one need, and asks again what a replica that was placed has changed."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-
-import numpy as np
+from typing import Literal
 
 from ...descriptions.errors import PluginError
 from ...descriptions.kinds.application import Component
 from ...policies.asking import Rating
-from ...policies.node_table import BoolArray, FloatArray, IntArray
+from ...policies.node_table import BoolArray, FloatArray
 from ...policies.policy import Rejection
 from ...policies.view import View
 from .decider import Decider
+
+Changed = Literal["nothing", "row", "all"]
+"""What differs after a replica was placed: no score, that of its node alone, or perhaps every score and refusal."""
 
 
 @dataclass
@@ -32,57 +30,51 @@ class Scoring:
     """The policies of one need over all nodes."""
 
     def __init__(
-        self,
-        deciders: list[Decider],
-        component: Component,
-        view: View,
-        asked: BoolArray,
-        *,
-        reasons: bool = False,
+        self, deciders: Sequence[Decider], component: Component, view: View, asked: BoolArray, *, reasons: bool = False
     ) -> None:
         """Ask every policy about the nodes in `asked`, those that a replica could stand on; raises `PluginError`."""
         self._component = component
         self._view = view
         self._asked = asked
         self._reasons = reasons
-        self.terms: list[Term] = [Term(decider, self._ask(decider)) for decider in deciders]
+        self.terms = [Term(decider, self._ask(decider)) for decider in deciders]
+        self.scorers = [term for term in self.terms if term.rating.raw is not None]
+        """Those that score, in order."""
 
     @property
     def refusals(self) -> list[tuple[str, BoolArray]]:
         """Policy name and the nodes that it refuses."""
         return [(term.decider.name, term.rating.refused) for term in self.terms if term.rating.refused is not None]
 
-    def reason(self, row: int) -> list[tuple[str, Rejection]]:
-        """Who refuses one node, and why; only where reasons were asked for."""
-        found = [(term.decider.name, term.rating.reasons.get(row)) for term in self.terms]
-        return [(name, rejection) for name, rejection in found if rejection is not None]
-
     @property
     def raws(self) -> list[FloatArray]:
         """Scores of the policies that score, in order."""
-        return [term.rating.raw for term in self.terms if term.rating.raw is not None]
+        return [term.rating.raw for term in self.scorers if term.rating.raw is not None]
 
     @property
     def names(self) -> tuple[str, ...]:
         """Names of the policies that score, in order."""
-        return tuple(term.decider.name for term in self.terms if term.rating.raw is not None)
+        return tuple([term.decider.name for term in self.scorers])
 
-    def placed(self, row: int) -> bool:
-        """Ask again what a replica on `row` has changed; whether anything may have. Raises `PluginError`."""
-        changed = False
+    def reasons(self, row: int) -> list[tuple[str, Rejection]]:
+        """Who refuses one node, and why; only where reasons were asked for."""
+        found = [(term.decider.name, term.rating.reasons.get(row)) for term in self.terms]
+        return [(name, rejection) for name, rejection in found if rejection is not None]
+
+    def placed(self, row: int) -> Changed:
+        """Ask again what a replica on `row` has changed; raises `PluginError`."""
+        changed: Changed = "nothing"
         for term in self.terms:
-            changed |= self._again(term, row)
+            rescore = term.decider.rescore
+            if rescore == "never":
+                continue
+            if rescore == "row" and term.rating.refused is None:
+                self._ask_row(term, row)
+                changed = "row" if changed == "nothing" else changed
+            else:
+                term.rating = self._ask(term.decider)
+                changed = "all"
         return changed
-
-    def totals(self, rows: IntArray) -> FloatArray:
-        """Weighted sum of scaled scores of the nodes in `rows`, which is not empty."""
-        total = np.zeros(len(rows))
-        for term in self.terms:
-            if term.rating.raw is not None:
-                scaled = scaled_to_unit(term.rating.raw[rows])
-                scaled *= term.decider.weight
-                total += scaled
-        return total
 
     def _ask(self, decider: Decider) -> Rating:
         try:
@@ -90,32 +82,10 @@ class Scoring:
         except PluginError as error:
             raise PluginError(decider.name, error.message) from error
 
-    def _again(self, term: Term, row: int) -> bool:
-        decider, rating = term.decider, term.rating
-        if decider.rescore == "never":
-            return False
-        if decider.rescore == "all":
-            term.rating = self._ask(decider)
-            return True
+    def _ask_row(self, term: Term, row: int) -> None:
         try:
-            score, is_refused = decider.rate_row(self._component, self._view, row)
+            score, _ = term.decider.rate_row(self._component, self._view, row)
         except PluginError as error:
-            raise PluginError(decider.name, error.message) from error
-        if rating.raw is not None:
-            rating.raw[row] = score
-        if rating.refused is not None:
-            rating.refused[row] = is_refused
-        return True
-
-
-def scaled_to_unit(raw: FloatArray) -> FloatArray:
-    """To 0–1 from the least to the greatest; all 1 where they are equal."""
-    least, greatest = float(raw.min()), float(raw.max())
-    span = greatest - least
-    if not span > 0:
-        return np.ones(len(raw))
-    if span == np.inf:  # halves keep the difference of the largest floats finite
-        return scaled_to_unit(raw / 2)
-    scaled: FloatArray = raw - least
-    scaled /= span
-    return scaled
+            raise PluginError(term.decider.name, error.message) from error
+        if term.rating.raw is not None:
+            term.rating.raw[row] = score
