@@ -1,0 +1,102 @@
+"""The planner beside the core: one thread that decides, explains and asks policies over snapshots, one thing at a time.
+
+A plan may take as long as it takes; the event loop only hands over immutable snapshots and gets answers back. What goes
+wrong in here is told as a failure of that question and never reaches the core. Used by `driver.py` and `services.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from types import TracebackType
+from typing import Self, TypeVar
+
+import numpy as np
+
+from ..descriptions.errors import ShoalError
+from ..descriptions.kinds.meta import PluginUse
+from ..policies.registry import PolicySettings
+from .placement import Placement
+from .planner.decide import Planner
+from .planner.policies import Policies
+from .planner.round import Round
+from .planner.snapshot import Need, PlanProposal, PolicyFault, Snapshot
+
+T = TypeVar("T")
+
+
+class PlanningError(ShoalError):
+    """The planner broke down over a question; the message says how."""
+
+
+class Planning:
+    """The thread and what lives in it. Use it with `async with`."""
+
+    def __init__(self, settings: PolicySettings | None = None) -> None:
+        self._policies = Policies(settings)
+        self._planner = Planner(self._policies)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="planner")
+        self.questions = 0
+        self.failures = 0
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await asyncio.to_thread(self._thread.shutdown, cancel_futures=True)
+        self._policies.close()
+
+    async def ask(self, question: Callable[[], T]) -> T:
+        """Run it in the planner's thread. Raises `PlanningError` for what goes wrong and isn't the asker's fault."""
+        self.questions += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, question)
+        except ShoalError:
+            raise
+        except Exception as error:  # built-in policies run in there: the border to their code
+            self.failures += 1
+            raise PlanningError(f"{type(error).__name__}: {error}") from error
+
+    async def decide(self, snapshot: Snapshot, needs: Sequence[Need]) -> PlanProposal:
+        """Where replicas go."""
+        return await self.ask(lambda: self._planner.decide(snapshot, needs, snapshot.version))
+
+    async def scores(
+        self, snapshot: Snapshot, application: str, component: str, nodes: Sequence[str]
+    ) -> tuple[tuple[str, float], ...]:
+        """Node name and score, for those of `nodes` on which one more replica could stand."""
+        return await self.ask(lambda: self._scores(snapshot, application, component, nodes))
+
+    async def refresh(self) -> tuple[PolicyFault, ...]:
+        """Look for changed policy files."""
+        return await self.ask(self._policies.refresh)
+
+    async def check(self, use: PluginUse) -> None:
+        """Raises `DescriptionError` or `PluginError` where a policy isn't enabled or its options don't fit."""
+        await self.ask(lambda: self._policies.check(use))
+
+    def better_node(self, snapshot: Snapshot, replica: Placement) -> str:
+        """The node that scores best for a replica, if that isn't its own. For adaptation, in the planner's thread."""
+        names = [state.node.metadata.name for state in snapshot.nodes]
+        scored = dict(self._scores(snapshot, replica.application, replica.component, names))
+        own = scored.pop(replica.node_name, float("-inf"))
+        best = max(sorted(scored), key=lambda name: scored[name], default="")
+        return best if best and scored[best] > own else ""
+
+    def _scores(
+        self, snapshot: Snapshot, application: str, component: str, nodes: Sequence[str]
+    ) -> tuple[tuple[str, float], ...]:
+        table = self._planner.table(snapshot)
+        found = table.component(application, component)
+        if found is None:
+            return ()
+        current = Round(table, self._policies, snapshot.version)
+        trial = current.run(Need(application, component, 0, "move"), *found)
+        rows = np.flatnonzero(trial.evaluation.allowed())
+        totals = trial.scoring.totals(rows) if len(rows) else np.zeros(0)
+        current.close_trial(trial)
+        named = {table.nodes.names[row]: float(total) for row, total in zip(rows, totals, strict=True)}
+        return tuple((name, named[name]) for name in nodes if name in named)
