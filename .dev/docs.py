@@ -15,7 +15,8 @@ HEAD = """# Configuration
 Made by `make docs` from the dataclasses that read it: `control_plane/config.py` and `agents/config.py`.
 
 Two files, one loader: YAML with camelCase keys, refused with file, line and the nearest key when something is wrong.
-Every key has a default and an environment variable, which wins over the file. Lists are written with commas in a variable.
+Every key has a default and an environment variable, which wins over the file. In a variable, lists are written
+with commas.
 The command line itself takes `SHOAL_URL`, `SHOAL_TOKEN`, `SHOAL_TOKEN_FILE` and `SHOAL_CONTEXT`; its contexts are in
 `$XDG_CONFIG_HOME/shoal/config.yaml`. `shoal control-plane --config` and `shoal agent --config` name another file.
 """

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from ..descriptions.config_file import read_config
 from ..descriptions.errors import DescriptionError
-from ..descriptions.options import configure, option
-from ..descriptions.yaml import load_yaml
+from ..descriptions.options import option
 
 PREFIX = "SHOAL_CONTROL_PLANE"
 SYSTEM_CONFIG = Path("/etc/shoal/control-plane.yaml")
@@ -140,14 +140,4 @@ def _default_state_dir() -> Path:
 
 def load_config(path: Path | None, env: Mapping[str, str]) -> ControlPlaneOptions:
     """Read the file (`/etc/shoal/control-plane.yaml` or none when not given) and the environment, which wins."""
-    if path is None and SYSTEM_CONFIG.exists():
-        path = SYSTEM_CONFIG
-    if path is None:
-        return configure(ControlPlaneOptions, None, env, prefix=PREFIX)
-    try:
-        documents = load_yaml(path.read_bytes(), file=str(path))
-    except OSError as error:
-        raise DescriptionError(f"cannot be read: {error.strerror}", file=str(path)) from None
-    if len(documents) > 1:
-        raise DescriptionError("more than one document", file=str(path))
-    return configure(ControlPlaneOptions, documents[0] if documents else None, env, prefix=PREFIX)
+    return read_config(ControlPlaneOptions, path, SYSTEM_CONFIG, env, prefix=PREFIX)

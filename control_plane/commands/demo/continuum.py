@@ -17,8 +17,8 @@ from types import TracebackType
 
 import psutil
 
-from ....descriptions.errors import ShoalError
 from ....descriptions.document import Value
+from ....descriptions.errors import ShoalError
 from ....descriptions.yaml import dump_yaml
 from ...api.client import BlockingClient
 
