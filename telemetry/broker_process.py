@@ -91,6 +91,17 @@ class BrokerProcess(ABC):
     def __exit__(self, *_: object) -> None:
         self.stop()
 
+    def can_log_in(self, username: str) -> bool:
+        """Whether a CONNECT with this username gets a CONNACK that says yes."""
+        fields = (f"{username}.probe", username, self.credentials.password(username))
+        body = b"\x00\x04MQTT\x04\xc2\x00\x0a" + b"".join(len(f).to_bytes(2, "big") + f.encode() for f in fields)
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1.0) as probe:
+            probe.sendall(bytes((0x10, len(body))) + body)
+            answer = probe.recv(4)
+            probe.sendall(b"\xe0\x00")
+            return answer == b"\x20\x02\x00\x00"
+        return False
+
     def _spawn(self, argv: list[str]) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / "broker.log").open("ab") as log:
@@ -162,17 +173,6 @@ class Mosquitto(BrokerProcess):
             os.kill(self.pid, signal.SIGHUP)
             self._wait("mosquitto did not reload its passwords", lambda: self.can_log_in(max(new)))
         return {username: self.credentials.password(username) for username in usernames}
-
-    def can_log_in(self, username: str) -> bool:
-        """Whether a CONNECT with this username gets a CONNACK that says yes."""
-        fields = (f"{username}.probe", username, self.credentials.password(username))
-        body = b"\x00\x04MQTT\x04\xc2\x00\x0a" + b"".join(len(f).to_bytes(2, "big") + f.encode() for f in fields)
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1.0) as probe:
-            probe.sendall(bytes((0x10, len(body))) + body)
-            answer = probe.recv(4)
-            probe.sendall(b"\xe0\x00")
-            return answer == b"\x20\x02\x00\x00"
-        return False
 
     def _write_passwords(self) -> None:
         lines = (_mosquitto_hash(username, self.credentials.password(username)) for username in sorted(self.usernames))
