@@ -7,11 +7,16 @@ from __future__ import annotations
 
 import platform
 import subprocess
+import sys
 from importlib import import_module
 from pathlib import Path
+from typing import Annotated, Literal
 
 import msgspec
 import psutil
+import typer
+from rich.console import Console
+from rich.table import Table
 
 BENCHES = {
     "placement": "control_plane.planner.bench",
@@ -76,3 +81,39 @@ def commit() -> str:
     except (OSError, subprocess.SubprocessError):
         return "unknown"
     return found.stdout.strip()
+
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command()
+def bench(
+    name: Annotated[str, typer.Argument(help=f"{', '.join(BENCHES)}, or all.")],
+    output: Annotated[
+        Literal["human", "json"], typer.Option("--output", "-o", help="Table for people, or json.")
+    ] = "human",
+) -> None:
+    """Measure a hot path and say what it should reach; the figures are kept in docs/benchmarks.md."""
+    if name not in {*BENCHES, "all"}:
+        raise typer.BadParameter(f"{name!r} is none of {', '.join(BENCHES)}, all")
+    reports = []
+    for one in BENCHES if name == "all" else (name,):
+        if output == "human":
+            Console(stderr=True).print(f"[dim]measuring {one}…[/]")
+        reports.append(run(one))
+        if output == "human":
+            _print(reports[-1])
+    if output == "json":
+        told = reports if name == "all" else reports[0]
+        sys.stdout.write(msgspec.json.format(msgspec.json.encode(told), indent=2).decode() + "\n")
+
+
+def _print(report: Report) -> None:
+    drawn = Table(title=f"{report.bench} · {report.machine} · {report.commit}", title_justify="left", box=None)
+    for title in ("FIGURE", "VALUE", "UNIT", "SHOULD REACH"):
+        drawn.add_column(title, justify="right" if title == "VALUE" else "left")
+    for one in report.figures:
+        bars = " ".join(f"{relation} {bar:,g}" for relation, bar in one.reach.items())
+        style = "" if not one.reach else "green" if one.reached else "red"
+        drawn.add_row(one.name, f"{one.value:,.4g}", one.unit, f"[{style}]{bars}[/]" if style else "")
+    Console().print(drawn)

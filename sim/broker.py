@@ -96,8 +96,8 @@ class Broker:
         """Publications that a full queue swallowed."""
         self.refused = 0
         """Publications against the access list."""
-        self.connects_s: list[float] = []
-        """When each connection was accepted."""
+        self.connected: Callable[[str], None] = lambda _client: None
+        """Called with the client of each accepted connection."""
 
     # Lifetime.
 
@@ -198,7 +198,7 @@ class Broker:
         }
         self._routes.clear()
         self._of_connection[connection] = session
-        self.connects_s.append(now_s)
+        self.connected(packet.client)
         self._kernel.after(1.5 * packet.keepalive_s, self, KeepaliveDue(connection))
         if packet.birth is not None:
             self._accept(session, packet.birth)
@@ -217,7 +217,7 @@ class Broker:
     def _accept(self, session: Session, packet: Publish) -> None:
         """A refused publication is acknowledged and dropped, as MQTT 3.1.1 leaves no other way."""
         if self._check_access(session.username, packet.topic, True):
-            self._route(packet)
+            self._route(Publish(packet.topic, packet.payload, packet.qos, packet.retain, packet.mid, session.username))
         else:
             self.refused += 1
 
@@ -246,7 +246,7 @@ class Broker:
     def _deliver(self, session: Session, packet: Publish, qos: int, *, retain: bool) -> None:
         if qos == 0:
             if session.connection is not None:
-                out = Publish(packet.topic, packet.payload, 0, retain)
+                out = Publish(packet.topic, packet.payload, 0, retain, 0, packet.origin)
                 self._network.send(session.connection, out, upwards=False)
             return
         if session.connection is None and session.clean:
@@ -254,14 +254,15 @@ class Broker:
         if len(session.queue) >= QUEUE_MAX:
             self.dropped += 1
             return
-        session.queue.append(Publish(packet.topic, packet.payload, 1, retain))
+        session.queue.append(Publish(packet.topic, packet.payload, 1, retain, 0, packet.origin))
         self._pump(session)
 
     def _pump(self, session: Session) -> None:
         connection = session.connection
         while connection is not None and session.queue and len(session.in_flight) < IN_FLIGHT_MAX:
             waiting = session.queue.popleft()
-            out = Publish(waiting.topic, waiting.payload, 1, waiting.retain, session.next_mid())
+            mid = session.next_mid()
+            out = Publish(waiting.topic, waiting.payload, 1, waiting.retain, mid, waiting.origin)
             session.in_flight[out.mid] = out
             self._network.send(connection, out, upwards=False)
 

@@ -1,8 +1,9 @@
 """What a machine keeps when its power goes: synced writes survive, others perhaps, and some arrive torn.
 
-One `Disk` for each node (and the control plane's store has its own rules in `store.py`). Values are bytes under a key,
-as files or rows would be; `sync` is fsync. After a crash each unsynced write is kept, lost or, where the medium is bad,
-torn, by the seed. The faults are those of TigerBeetle's storage simulator (`src/testing/storage.zig`), at this level.
+A `Disk` is files: `sync` is fsync, and after a crash each unsynced write is kept, lost or, where the medium is bad,
+torn, by the seed. A `Journal` is a database with a write-ahead log: transactions survive in order and whole, or not at
+all. The control plane's store has rules of its own (`store.py`). The faults are those of TigerBeetle's storage
+simulator (`src/testing/storage.zig`), at this level.
 """
 
 from __future__ import annotations
@@ -17,8 +18,6 @@ class Disk:
 
     torn_rate: float = 0.0
     """Probability that an unsynced write which survives a crash is torn."""
-    rot_rate: float = 0.0
-    """Probability that a crash flips a bit in a value that was not even written to."""
     capacity_bytes: int = 1 << 40
     _durable: dict[str, bytes] = field(default_factory=dict)
     _unsynced: dict[str, bytes | None] = field(default_factory=dict)
@@ -56,8 +55,15 @@ class Disk:
         kept = sum(len(value) for key, value in self._durable.items() if key not in self._unsynced)
         return kept + sum(len(value) for value in self._unsynced.values() if value is not None)
 
+    def rot(self, random: Random) -> None:
+        """A bit flips in one of the synced values."""
+        keys = sorted(key for key, value in self._durable.items() if value)
+        if keys:
+            key = random.choice(keys)
+            self._durable[key] = flipped(self._durable[key], random)
+
     def crash(self, random: Random) -> None:
-        """The power goes: decide what became of each unsynced write, and of the medium."""
+        """The power goes: decide what became of each unsynced write."""
         for key, value in sorted(self._unsynced.items()):
             if random.random() < 0.5:
                 continue  # it never reached the medium
@@ -68,17 +74,56 @@ class Disk:
             else:
                 self._durable[key] = value
         self._unsynced.clear()
-        for key in sorted(self._durable):
-            if self.rot_rate and self._durable[key] and random.random() < self.rot_rate:
-                self._durable[key] = flipped(self._durable[key], random)
-
-    def wipe(self) -> None:
-        """A new disk."""
-        self._durable.clear()
-        self._unsynced.clear()
 
 
 def flipped(value: bytes, random: Random) -> bytes:
     """The value with one bit changed."""
     place = random.randrange(len(value))
     return value[:place] + bytes([value[place] ^ (1 << random.randrange(8))]) + value[place + 1 :]
+
+
+@dataclass
+class Journal:
+    """A small database: SQLite with WAL and synchronous=FULL, one writer."""
+
+    _rows: dict[str, bytes] = field(default_factory=dict)
+    """As a reader sees them."""
+    _synced: dict[str, bytes] = field(default_factory=dict)
+    _log: list[dict[str, bytes | None]] = field(default_factory=list)
+    """Transactions that were not synced yet."""
+    syncs: int = 0
+
+    def write(self, changes: dict[str, bytes | None]) -> None:
+        """One transaction; None deletes. Seen at once, safe after `sync`."""
+        self._log.append(changes)
+        _apply(self._rows, changes)
+
+    def sync(self) -> None:
+        """Everything written so far survives from now on."""
+        self.syncs += 1
+        for changes in self._log:
+            _apply(self._synced, changes)
+        self._log.clear()
+
+    def read(self, key: str) -> bytes | None:
+        """A row, synced or not."""
+        return self._rows.get(key)
+
+    def keys(self, prefix: str) -> list[str]:
+        """Keys that begin so, sorted."""
+        return sorted(key for key in self._rows if key.startswith(prefix))
+
+    def crash(self, random: Random) -> None:
+        """The power goes: some first transactions of those not synced made it."""
+        for changes in self._log[: random.randrange(len(self._log) + 1)]:
+            _apply(self._synced, changes)
+        self._log.clear()
+        self._rows = dict(self._synced)
+
+
+def _apply(rows: dict[str, bytes], changes: dict[str, bytes | None]) -> None:
+    for key, value in changes.items():
+        if value is None:
+            rows.pop(key, None)
+        else:
+            rows[key] = value

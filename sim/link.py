@@ -58,6 +58,8 @@ class Message:
     payload: bytes
     qos: int
     retain: bool
+    origin: str
+    """Who really published it, as `Publish.origin`."""
     ack: Callable[[], None]
 
 
@@ -247,7 +249,7 @@ class Link:
             if packet.qos and connection is self._connection:
                 self._network.send(connection, Puback(packet.mid), upwards=True)
 
-        return Message(packet.topic, packet.payload, packet.qos, packet.retain, ack)
+        return Message(packet.topic, packet.payload, packet.qos, packet.retain, packet.origin, ack)
 
     def _connected(self, connection: Connection) -> None:
         if self.is_up:

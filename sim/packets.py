@@ -22,6 +22,8 @@ class Publish(msgspec.Struct, frozen=True):
     qos: int = 0
     retain: bool = False
     mid: int = 0
+    origin: str = ""
+    """Who really published it; not on the wire, for the eye that sees all."""
 
 
 class Connect(msgspec.Struct, frozen=True):
