@@ -1,4 +1,4 @@
-"""Runs the figures that `docs/benchmarks.md` keeps: `shoal bench NAME` prints what was measured, on what, at which commit.
+"""Measures the figures that `docs/benchmarks.md` keeps: `shoal bench NAME` prints values, machine and commit.
 
 Each room has a `bench.py` that measures its own hot path; this module only finds it, says where it ran and prints.
 """
