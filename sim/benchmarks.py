@@ -67,7 +67,8 @@ def machine() -> str:
         lines = (line.partition(":") for line in cpuinfo.read_text(encoding="utf-8").splitlines())
         model = next((value.strip() for key, _, value in lines if key.strip() in {"model name", "Model"}), model)
     memory_gib = psutil.virtual_memory().total / 2**30
-    return f"{model}, {psutil.cpu_count()} cores, {memory_gib:.0f} GiB, {platform.system()}, Python {platform.python_version()}"
+    system = f"{platform.system()}, Python {platform.python_version()}"
+    return f"{model}, {psutil.cpu_count()} cores, {memory_gib:.0f} GiB, {system}"
 
 
 def commit() -> str:
