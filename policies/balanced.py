@@ -51,7 +51,8 @@ class Balanced(Policy):
     def score_all(self, component: Component, nodes: NodeTable, view: View) -> FloatArray:
         """The sum of the three parts."""
         score = headroom(nodes, view)
-        score *= self.load
+        if self.load != 1:
+            score *= self.load
         if view.replicas_of(component.name):
             score += self.spread / (nodes.siblings + 1)
         else:

@@ -12,7 +12,6 @@ import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
-from weakref import WeakKeyDictionary
 
 from ..descriptions.errors import PluginError
 from ..descriptions.kinds.application import Application, Component
@@ -59,13 +58,16 @@ class Policy:
     """What to score again after each replica of a need with several: nothing, the chosen node, or all nodes. A plugin
     costs one round trip to its process each time."""
 
+    _hooks: ClassVar[frozenset[str]] = frozenset()
+
     def __init_subclass__(cls, **keywords: Any) -> None:
         """Refuse a class that overrides no hook, misspells one or has it take other arguments."""
         super().__init_subclass__(**keywords)
         for name, value in vars(cls).items():
             if not name.startswith("_") and _is_method(value):
                 _check_hook(cls, name, value)
-        hooks = hooks_of(cls)
+        hooks = frozenset(name for name in HOOKS if getattr(cls, name) is not getattr(Policy, name))
+        cls._hooks = hooks
         if not hooks:
             raise PluginError(cls.__name__, f"overrides none of {', '.join(HOOKS)}")
         if len(hooks & set(ADAPTATION_HOOKS)) == 1:
@@ -97,16 +99,9 @@ class Policy:
         return ()
 
 
-_HOOKS: WeakKeyDictionary[type[Policy], frozenset[str]] = WeakKeyDictionary()
-
-
 def hooks_of(policy: type[Policy]) -> frozenset[str]:
     """Names of the hooks that a class overrides, itself or by a parent."""
-    hooks = _HOOKS.get(policy)
-    if hooks is None:
-        overridden = (name for name in HOOKS if getattr(policy, name) is not getattr(Policy, name))
-        hooks = _HOOKS[policy] = frozenset(overridden)
-    return hooks
+    return policy._hooks
 
 
 def places(policy: type[Policy]) -> bool:

@@ -50,3 +50,6 @@ class NoMetrics:
     ) -> Reading | None:
         """Give nothing."""
         return None
+
+
+NO_METRICS = NoMetrics()

@@ -24,6 +24,8 @@ class Relations:
 
     def partners(self, component: Component) -> tuple[str, ...]:
         """Components that it calls, then those that call it, each once."""
+        if not component.interactions and component.name not in self.called_by:
+            return ()
         calls = [one.to for one in component.interactions]
         called_by = [name for name, _ in self.called_by.get(component.name, ())]
         return tuple(dict.fromkeys(name for name in (*calls, *called_by) if name != component.name))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from bisect import insort
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
@@ -22,7 +22,7 @@ from ..descriptions.messages.reported import MechanismReport
 from .network import LinkFacts, Network, Reach
 from .node_table import BoolArray, FloatArray, IntArray, LabelColumn, NodeTable
 from .node_view import Device, NodeFacts, NodeView
-from .reading import Metrics, NoMetrics, Reading, Statistic
+from .reading import NO_METRICS, Metrics, Reading, Statistic
 from .relations import Relations
 from .request import Request
 
@@ -127,8 +127,7 @@ class MechanismOffer:
     status: Status
 
 
-@dataclass(frozen=True, eq=False)
-class View:
+class View(msgspec.Struct, frozen=True, eq=False):
     """The slice as one decision sees it."""
 
     now_s: float
@@ -142,13 +141,13 @@ class View:
     """Whose component is being decided or analysed."""
     request: Request
     """What one replica of the component being decided takes; nothing while analysing."""
-    relations: Relations = field(repr=False)
+    relations: Relations
     """Which components of the application refer to which."""
-    nodes: NodeTable = field(repr=False)
-    network: Network = field(repr=False)
-    replicas: Replicas = field(repr=False)
-    metrics: Metrics = field(repr=False, default_factory=NoMetrics)
-    reports: Mapping[str, tuple[MechanismReport, ...]] = field(repr=False, default_factory=dict)
+    nodes: NodeTable
+    network: Network
+    replicas: Replicas
+    metrics: Metrics = NO_METRICS
+    reports: Mapping[str, tuple[MechanismReport, ...]] = {}
     """Node name → its mechanisms as reported; `mechanisms` reads them."""
 
     def node(self, name: str) -> NodeView | None:

@@ -67,13 +67,27 @@ class Constraint(ABC):
 
     @property
     def key(self) -> Hashable:
-        """Same key, same mask as long as the layout lives; None where placements change it."""
+        """Of a static constraint: same key, same mask as long as the layout lives."""
         return None
 
+
+class Constraints:
+    """The constraints of one need, by what can change their answer."""
+
+    __slots__ = ("moving", "narrowing", "static")
+
+    def __init__(self) -> None:
+        self.static: list[Constraint] = []
+        """Nothing but the layout; each has a `key`."""
+        self.narrowing: list[Constraint] = []
+        """Earlier decisions; and a replica that is placed, on its own node alone."""
+        self.moving: list[Constraint] = []
+        """A replica that is placed may change the answer for other nodes."""
+
     @property
-    def moves(self) -> bool:
-        """Whether a replica placed on one node can change the answer for others."""
-        return False
+    def all(self) -> list[Constraint]:
+        """In the order in which reasons are told."""
+        return [*self.static, *self.narrowing, *self.moving]
 
 
 def everywhere(question: Question, passes: bool) -> BoolArray:

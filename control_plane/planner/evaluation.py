@@ -26,18 +26,18 @@ class Evaluation:
     def __init__(self, question: Question) -> None:
         self.question = question
         self.constraints = constraints_of(question)
-        self._moving: list[Constraint] = []
+        self._moving = self.constraints.moving
         self._refusals: list[tuple[str, BoolArray]] = []
         self._refused: BoolArray | None = None
-        question.static = static = _static(question, self.constraints)
+        question.static = static = _static(question, self.constraints.static)
         self._failing = list(static.failing)
         self.open: BoolArray = static.mask.copy()
         """Nodes that pass everything but the constraints that move, and policies."""
-        for one in self.constraints:
-            if one.moves:
-                self._moving.append(one)
-            elif one.key is None:
-                self._narrow(one)
+        for one in self.constraints.narrowing:
+            mask = one.mask(question)
+            if failing := _failing(mask):
+                self._failing.append((one.name, failing))
+                self.open &= mask
 
     def allowed(self) -> BoolArray:
         """Nodes that can take the next replica."""
@@ -67,16 +67,18 @@ class Evaluation:
 
     def counts(self) -> dict[str, int]:
         """Nodes that fail each constraint before the first replica is placed; what no node fails is left out."""
+        if not self._moving:
+            return self._counted(self._failing)
         moving = [(one.name, _failing(one.mask(self.question))) for one in self._moving]
         return self._counted([*self._failing, *moving])
 
     def counts_now(self) -> dict[str, int]:
         """As `counts`, after what has been placed."""
-        return self._counted([(one.name, _failing(one.mask(self.question))) for one in self.constraints])
+        return self._counted([(one.name, _failing(one.mask(self.question))) for one in self.constraints.all])
 
     def failures(self, row: int) -> tuple[Failure, ...]:
         """Every constraint that one node fails, in order."""
-        found = (one.failure(self.question, row) for one in self.constraints)
+        found = (one.failure(self.question, row) for one in self.constraints.all)
         return tuple(failure for failure in found if failure is not None)
 
     def _counted(self, failing: Sequence[tuple[str, int]]) -> dict[str, int]:
@@ -90,23 +92,16 @@ class Evaluation:
                 counts[name] = nodes
         return counts
 
-    def _narrow(self, one: Constraint) -> None:
-        mask = one.mask(self.question)
-        failing = _failing(mask)
-        if failing:
-            self._failing.append((one.name, failing))
-            self.open &= mask
-
 
 def _static(question: Question, constraints: Sequence[Constraint]) -> StaticMask:
     """Those of the constraints that no placement changes, as one mask."""
     kept = question.table.layout.masks
-    keys = tuple([key for one in constraints if (key := one.key) is not None])
+    keys = tuple([one.key for one in constraints])
     static = kept.get(keys)
     if static is None:
         if len(kept) >= MASKS_KEPT_MAX:
             kept.clear()
-        static = kept[keys] = _combined(question, [one for one in constraints if one.key is not None])
+        static = kept[keys] = _combined(question, constraints)
     return static
 
 

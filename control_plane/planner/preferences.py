@@ -132,27 +132,28 @@ class Companions:
 
 def preferences_of(question: Question, deciders: Sequence[Decider]) -> list[Decider]:
     """What joins the policies for one need; nothing for most components."""
+    component, relations = question.component, question.relations
+    placement = component.placement
     found: list[Decider] = []
-    wishes, crowding = _wishes(question), _crowding(question.component)
-    if wishes or crowding:
-        found.append(Preferences(question, wishes, crowding))
-    names = question.relations.wanted_by.get(question.component.name, ())
-    parts = [question.table.component(question.application.metadata.name, name) for name in names]
-    others = tuple(part[1] for part in parts if part is not None)
-    if others:
+    callers = relations.called_by.get(component.name, ())
+    if callers or component.interactions or placement.affinity or placement.anti_affinity or placement.spread:
+        wishes, crowding = _wishes(component, callers), _crowding(component)
+        if wishes or crowding:
+            found.append(Preferences(question, wishes, crowding))
+    if names := relations.wanted_by.get(component.name):
+        parts = [question.table.component(question.application.metadata.name, name) for name in names]
+        others = tuple(part[1] for part in parts if part is not None)
         found.append(Companions(question, others, 1 + sum(one.weight for one in (*deciders, *found))))
     return found
 
 
-def _wishes(question: Question) -> tuple[Constraint, ...]:
-    component = question.component
+def _wishes(component: Component, callers: Sequence[tuple[str, Interaction]]) -> tuple[Constraint, ...]:
     wishes: list[Constraint] = [
         Together(f"affinity {one.component}", one.component, one.topology, one.component == component.name, False)
         for one in component.placement.affinity
         if not one.required
     ]
     wishes += [_within_reach(one.to, one) for one in component.interactions if _is_wish(one)]
-    callers = question.relations.called_by.get(component.name, ())
     return (*wishes, *(_within_reach(other, one) for other, one in callers if _is_wish(one)))
 
 
@@ -166,7 +167,7 @@ def _crowding(component: Component) -> tuple[Crowding, ...]:
 
 
 def _within_reach(other: str, one: Interaction) -> Calls:
-    return Calls(f"interaction {other}", other, Limits(one.latency, one.bandwidth), False)
+    return Calls(f"interaction {other}", other, Limits(one.latency, one.bandwidth))
 
 
 def _is_wish(one: Interaction) -> bool:

@@ -1,7 +1,8 @@
 """Adds up scores: each policy's scaled to 0–1 over the nodes that can take the next replica, times its weight.
 
-When one node's score changes, only what follows from it is computed again; the result is bit for bit that of starting
-anew, because the same operations are done on the same numbers in the same order (a Hypothesis test holds it).
+Where one policy scores alone, its own order counts, so that scaling never makes two of its scores equal. When one
+node's score changes, only what follows from it is computed again; the result is bit for bit that of starting anew,
+because the same operations are done on the same numbers in the same order (a Hypothesis test holds it).
 """
 
 from __future__ import annotations
@@ -62,11 +63,21 @@ class Ranking:
         self.rows = rows
         self._names = names
         self._parts = [self._part(term) for term in scorers] if len(rows) else []
-        self.totals = self._added()
+        self._is_alone = len(self._parts) == 1 and self._parts[0].decider.weight > 0
+        self.order: FloatArray = self._parts[0].raw if self._is_alone else self._added()
+        """What nodes are ordered by: the highest first, of equal ones the first by name."""
 
     def best(self) -> int:
-        """Place of the node with the highest total, the first by name of equal ones."""
-        return int(self.totals.argmax())
+        """Place of the node to take."""
+        return int(self.order.argmax())
+
+    def total(self, at: int) -> float:
+        """Sum of scaled score times weight of one node."""
+        return self._total_at(at) if self._is_alone else float(self.order[at])
+
+    def totals(self) -> FloatArray:
+        """Of all nodes."""
+        return self._added() if self._is_alone else self.order
 
     def scaled(self) -> list[FloatArray]:
         """Scaled scores of each policy, in order."""
@@ -79,10 +90,12 @@ class Ranking:
         for part, term in zip(self._parts, scorers, strict=True):
             assert term.rating.raw is not None, "scorers score"
             is_rescaled |= self._take(part, at, float(term.rating.raw[row]))
+        if self._is_alone:
+            return
         if is_rescaled:
-            self.totals = self._added()
+            self.order = self._added()
         else:
-            self.totals[at] = self._total_at(at)
+            self.order[at] = self._total_at(at)
 
     def _part(self, term: Term) -> _Part:
         assert term.rating.raw is not None, "scorers score"

@@ -15,7 +15,7 @@ from .snapshot import Need
 RECORD_BYTES_MAX = 16 * 1024 * 1024
 
 
-class PolicyRecord(msgspec.Struct, frozen=True, array_like=True):
+class PolicyRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A policy that was asked for, and how it fared."""
 
     name: str
@@ -27,7 +27,7 @@ class PolicyRecord(msgspec.Struct, frozen=True, array_like=True):
     """Why it did not decide."""
 
 
-class Choice(msgspec.Struct, frozen=True, array_like=True):
+class Choice(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One replica's node, with the best of the others."""
 
     node: str
@@ -40,7 +40,7 @@ class Choice(msgspec.Struct, frozen=True, array_like=True):
     """Which ones it takes of the node."""
 
 
-class Scored(msgspec.Struct, frozen=True, array_like=True):
+class Scored(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One of the best nodes before the first replica was placed, with what each policy said of it."""
 
     node: str
@@ -49,7 +49,7 @@ class Scored(msgspec.Struct, frozen=True, array_like=True):
     """In the order of the policies that score."""
 
 
-class DecisionRecord(msgspec.Struct, frozen=True, array_like=True):
+class DecisionRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One decision. `replay` over the same snapshot gives the same choices bit for bit."""
 
     version: int

@@ -191,22 +191,22 @@ class Round:
 
 def _choice(names: tuple[str, ...], ranking: Ranking, best: int) -> Choice:
     """The best node and the one after it; of equal ones the first by name."""
-    rows, totals = ranking.rows, ranking.totals
-    total = float(totals[best])
+    rows, order = ranking.rows, ranking.order
     if len(rows) == 1:
-        return Choice(names[rows[best]], total)
-    totals[best] = -np.inf
-    second = int(totals.argmax())
-    totals[best] = total
-    return Choice(names[rows[best]], total, names[rows[second]], float(totals[second]))
+        return Choice(names[rows[best]], ranking.total(best))
+    value = order[best]
+    order[best] = -np.inf
+    second = int(order.argmax())
+    order[best] = value
+    return Choice(names[rows[best]], ranking.total(best), names[rows[second]], ranking.total(second))
 
 
 def _top(trial: Trial, ranking: Ranking, names: tuple[str, ...]) -> tuple[Scored, ...]:
     """The best nodes, with what each policy said."""
-    left, raws, best = ranking.totals.copy(), trial.scoring.raws, []
+    left, raws, best = ranking.order.copy(), trial.scoring.raws, []
     for _ in range(min(TOP_KEPT, len(left))):
         at = int(left.argmax())
-        row, total = int(ranking.rows[at]), float(left[at])
         left[at] = -np.inf
-        best.append(Scored(names[row], total, tuple([float(raw[row]) for raw in raws])))
+        row = int(ranking.rows[at])
+        best.append(Scored(names[row], ranking.total(at), tuple([float(raw[row]) for raw in raws])))
     return tuple(best)

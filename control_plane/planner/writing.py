@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from ..placement import Reservation
-from .record import DecisionRecord, encode_record
+from .record import Choice, DecisionRecord, encode_record
 from .snapshot import Assignment, Decision, Need
 from .summary import summary_of
 from .table import Table
@@ -51,10 +51,7 @@ def write(written: Written, trial: Trial) -> Decision:
         nodes=nodes,
         feasible=trial.feasible,
         counts=trial.counts,
-        choices=tuple(
-            msgspec.structs.replace(choice, accelerators=held.accelerators) if held.accelerators else choice
-            for choice, held in zip(trial.choices, trial.reserved, strict=True)
-        ),
+        choices=tuple(_with_accelerators(trial) if request.accelerators else trial.choices),
         reserved=Reservation(request.cpu_millis, request.memory_bytes, request.disk_bytes),
         top=trial.top,
         unplaced=unplaced,
@@ -93,6 +90,15 @@ def _assignments(table: Table, trial: Trial) -> tuple[Assignment, ...]:
     replaces = trial.question.need.replaces
     names, rows = table.nodes.names, table.rows
     return tuple(
-        Assignment(rows[row].state.uid, names[row], replaces[at] if at < len(replaces) else "", held)
-        for at, (row, held) in enumerate(zip(trial.rows, trial.reserved, strict=True))
+        [
+            Assignment(rows[row].state.uid, names[row], replaces[at] if at < len(replaces) else "", held)
+            for at, (row, held) in enumerate(zip(trial.rows, trial.reserved, strict=True))
+        ]
     )
+
+
+def _with_accelerators(trial: Trial) -> list[Choice]:
+    return [
+        msgspec.structs.replace(choice, accelerators=held.accelerators)
+        for choice, held in zip(trial.choices, trial.reserved, strict=True)
+    ]

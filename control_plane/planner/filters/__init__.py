@@ -6,9 +6,9 @@ components that ask for the same, then capacity, then those that depend on what 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
-from ..constraint import Constraint, Question
+from ..constraint import Constraints, Question
 from .capacity import capacity
 from .hardware import hardware
 from .interaction import interaction
@@ -19,11 +19,14 @@ from .quota import quota
 from .spread import spread
 from .state import state
 
-Group = Callable[[Question], Iterator[Constraint]]
+Group = Callable[[Question, Constraints], None]
 
 GROUPS: tuple[Group, ...] = (state, mechanism, place, hardware, capacity, quota, neighbours, spread, interaction)
 
 
-def constraints_of(question: Question) -> list[Constraint]:
+def constraints_of(question: Question) -> Constraints:
     """Every constraint that the need's component, application and slice put on nodes."""
-    return [constraint for group in GROUPS for constraint in group(question)]
+    constraints = Constraints()
+    for group in GROUPS:
+        group(question, constraints)
+    return constraints

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from ....descriptions.units import BYTES, CORES
 from ....policies.node_table import BoolArray, IntArray
-from ..constraint import Constraint, Question
+from ..constraint import Constraint, Constraints, Question
 from ..explanation import Failure
 from ..node_row import NodeRow
 from ..table import Table
@@ -54,12 +53,12 @@ class Capacity(Constraint):
         return sign + (CORES.format(abs(amount) / 1000) if self.name == "cpu" else BYTES.format(abs(amount)))
 
 
-def capacity(question: Question) -> Iterator[Constraint]:
+def capacity(question: Question, into: Constraints) -> None:
     """One for each kind that the component asks for."""
     request = question.request
     if request.cpu_millis:
-        yield Capacity("cpu", request.cpu_millis)
+        into.narrowing.append(Capacity("cpu", request.cpu_millis))
     if request.memory_bytes:
-        yield Capacity("memory", request.memory_bytes)
+        into.narrowing.append(Capacity("memory", request.memory_bytes))
     if request.disk_bytes:
-        yield Capacity("disk", request.disk_bytes)
+        into.narrowing.append(Capacity("disk", request.disk_bytes))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +11,7 @@ from ....descriptions.kinds.application import SensorRequest
 from ....descriptions.units import BYTES
 from ....policies.node_table import BoolArray
 from ....policies.view import Device
-from ..constraint import Constraint, Question
+from ..constraint import Constraint, Constraints, Question
 from ..devices import enough, shortage
 from ..explanation import Failure
 
@@ -78,12 +78,12 @@ class Sensors(Constraint):
         return sum(one.count for one in sensors if one.type == self.type and self.model in (None, one.model))
 
 
-def hardware(question: Question) -> Iterator[Constraint]:
+def hardware(question: Question, into: Constraints) -> None:
     """What the component asks for."""
     if question.request.accelerators:
-        yield Accelerators()
+        into.narrowing.append(Accelerators())
     for sensor in question.component.sensors:
-        yield _sensors(sensor)
+        into.static.append(_sensors(sensor))
 
 
 def _sensors(sensor: SensorRequest) -> Sensors:

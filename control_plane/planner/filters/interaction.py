@@ -8,7 +8,6 @@ pair of nodes that no link covers is out of reach: a target that can't be known 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +16,7 @@ from ....descriptions.kinds.application import Interaction
 from ....descriptions.units import BANDWIDTH, DURATION
 from ....policies.node_table import BoolArray, IntArray
 from ....policies.view import Reach
-from ..constraint import Constraint, Question, everywhere
+from ..constraint import Constraint, Constraints, Question, everywhere
 from ..explanation import Failure
 
 
@@ -55,11 +54,6 @@ class Calls(Constraint):
     name: str
     other: str
     limits: Limits
-    is_own: bool
-
-    @property
-    def moves(self) -> bool:
-        return self.is_own
 
     def mask(self, question: Question) -> BoolArray:
         rows = np.unique(question.siblings_of(self.other))
@@ -84,10 +78,6 @@ class CalledBy(Constraint):
     name: str
     other: str
     limits: Limits
-
-    @property
-    def moves(self) -> bool:
-        return True
 
     def mask(self, question: Question) -> BoolArray:
         callers, share = self._to_serve(question)
@@ -122,15 +112,16 @@ class CalledBy(Constraint):
         return bool(others.size) and bool(self.limits.met(question.table.network.reach(row))[others].any())
 
 
-def interaction(question: Question) -> Iterator[Constraint]:
+def interaction(question: Question, into: Constraints) -> None:
     """Required targets of both sides."""
-    component = question.component
-    for one in component.interactions:
+    own = question.component.name
+    for one in question.component.interactions:
         if _binds(one):
-            yield Calls(f"interaction {one.to}", one.to, Limits(one.latency, one.bandwidth), one.to == component.name)
-    for other, one in question.relations.called_by.get(component.name, ()):
-        if other != component.name and _binds(one):
-            yield CalledBy(f"interaction {other}", other, Limits(one.latency, one.bandwidth))
+            calls = Calls(f"interaction {one.to}", one.to, Limits(one.latency, one.bandwidth))
+            (into.moving if one.to == own else into.narrowing).append(calls)
+    for other, one in question.relations.called_by.get(own, ()):
+        if other != own and _binds(one):
+            into.moving.append(CalledBy(f"interaction {other}", other, Limits(one.latency, one.bandwidth)))
 
 
 def _binds(one: Interaction) -> bool:

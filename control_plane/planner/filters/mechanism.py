@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,7 +12,7 @@ import numpy as np
 from ....descriptions.mechanism import Options
 from ....descriptions.messages.reported import MechanismReport
 from ....policies.node_table import BoolArray
-from ..constraint import Constraint, Question, everywhere
+from ..constraint import Constraint, Constraints, Question, everywhere
 from ..explanation import Failure
 from ..node_row import NodeRow
 
@@ -90,16 +90,19 @@ class Described(Constraint):
         return Failure(self.name, f"the Model {self.model} is not described", f"apply the Model {self.model}")
 
 
-def mechanism(question: Question) -> Iterator[Constraint]:
+def mechanism(question: Question, into: Constraints) -> None:
     """By what the component runs as."""
     inference = question.component.inference
     if inference is None:
-        yield Runnable("process" if question.component.process else "container")
+        into.static.append(_PROCESS if question.component.process else _CONTAINER)
         return
     if question.model is None:
-        yield Described(inference.model)
+        into.narrowing.append(Described(inference.model))
     by_format = PLUGIN_OF_FORMAT[question.model.spec.format] if question.model else ""
-    yield Runnable("inference", inference.plugin or by_format)
+    into.static.append(Runnable("inference", inference.plugin or by_format))
+
+
+_PROCESS, _CONTAINER = Runnable("process"), Runnable("container")
 
 
 def _options(report: MechanismReport) -> Options:

@@ -7,14 +7,13 @@ https://kubernetes.io/docs/concepts/scheduling-eviction/assign-pod-node/#inter-p
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from ....descriptions.kinds.application import Topology
 from ....policies.node_table import BoolArray
-from ..constraint import Constraint, Question, everywhere
+from ..constraint import Constraint, Constraints, Question, everywhere
 from ..domains import codes_of, domain_name
 from ..explanation import Failure
 
@@ -30,10 +29,6 @@ class Together(Constraint):
     """Affinity to the component itself: its first replica is free to choose."""
     is_mutual: bool
     """The other wants to stand with this one too: whichever comes first is free to choose."""
-
-    @property
-    def moves(self) -> bool:
-        return self.is_own
 
     def mask(self, question: Question) -> BoolArray:
         rows = question.siblings_of(self.other)
@@ -65,10 +60,6 @@ class Apart(Constraint):
     wished_by: str
     """The component whose description says so."""
 
-    @property
-    def moves(self) -> bool:
-        return self.is_own
-
     def mask(self, question: Question) -> BoolArray:
         rows = question.siblings_of(self.other)
         if not rows.size:
@@ -88,28 +79,22 @@ class Apart(Constraint):
         return Failure(self.name, reason, f"move {self.other} away from {where}, or make antiAffinity a preference")
 
 
-def neighbours(question: Question) -> Iterator[Constraint]:
+def neighbours(question: Question, into: Constraints) -> None:
     """Required affinity, anti-affinity of both sides, and colocation."""
-    component = question.component
-    placement = component.placement
-    for one in placement.affinity:
-        if one.required:
-            yield _together("affinity", question, one.component, one.topology)
-    for other in placement.colocate:
-        yield _together("colocate", question, other, Topology.NODE)
+    own, placement = question.component.name, question.component.placement
+    together = [("affinity", one.component, one.topology) for one in placement.affinity if one.required]
+    together += [("colocate", other, Topology.NODE) for other in placement.colocate]
+    for kind, other, topology in together:
+        is_mutual = other in question.relations.wanted_by.get(own, ())
+        constraint = Together(f"{kind} {other}", other, topology, other == own, is_mutual)
+        (into.moving if other == own else into.narrowing).append(constraint)
     for one in placement.anti_affinity:
         if one.required:
-            own, other = component.name, one.component
-            yield Apart(f"antiAffinity {other}", other, one.topology, other == own, own)
-    for other, one in question.relations.kept_apart_by.get(component.name, ()):
+            apart = Apart(f"antiAffinity {one.component}", one.component, one.topology, one.component == own, own)
+            (into.moving if apart.is_own else into.narrowing).append(apart)
+    for other, one in question.relations.kept_apart_by.get(own, ()):
         if one.required:
-            yield Apart(f"antiAffinity {other}", other, one.topology, False, other)
-
-
-def _together(kind: str, question: Question, other: str, topology: Topology) -> Together:
-    own = question.component.name
-    is_mutual = other in question.relations.wanted_by.get(own, ())
-    return Together(f"{kind} {other}", other, topology, other == own, is_mutual)
+            into.narrowing.append(Apart(f"antiAffinity {other}", other, one.topology, False, other))
 
 
 def _listed(names: list[str]) -> str:

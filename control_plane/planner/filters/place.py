@@ -6,14 +6,14 @@ https://kubernetes.io/docs/concepts/scheduling-eviction/assign-pod-node/#operato
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable
 from dataclasses import dataclass
 
 import numpy as np
 
 from ....descriptions.kinds.meta import LabelOperator, LabelRequirement
 from ....policies.node_table import BoolArray
-from ..constraint import Constraint, Question
+from ..constraint import Constraint, Constraints, Question
 from ..explanation import Failure
 
 
@@ -126,15 +126,15 @@ class Label(Constraint):
                 return f"give label {self.label} {self._wanted()}"
 
 
-def place(question: Question) -> Iterator[Constraint]:
+def place(question: Question, into: Constraints) -> None:
     """What `placement` says of the node itself."""
     placement = question.component.placement
     if placement.layers:
-        yield Layers(tuple(layer.value for layer in placement.layers))
+        into.static.append(Layers(tuple([layer.value for layer in placement.layers])))
     if placement.nodes:
-        yield Names(placement.nodes)
+        into.static.append(Names(placement.nodes))
     for requirement in placement.labels:
-        yield _label(requirement)
+        into.static.append(_label(requirement))
 
 
 def _label(requirement: LabelRequirement) -> Label:

@@ -6,14 +6,13 @@ never stops an update or a failover. Quotas on applications and nodes are held w
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 from ....descriptions.units import BYTES, CORES
 from ....policies.node_table import BoolArray
 from ....policies.request import millis_of
-from ..constraint import Constraint, Question, everywhere
+from ..constraint import Constraint, Constraints, Question, everywhere
 from ..explanation import Failure
 
 
@@ -24,10 +23,6 @@ class Quota(Constraint):
     name: str
     of: Literal["cpu", "memory", "replicas"]
     limit: int
-
-    @property
-    def moves(self) -> bool:
-        return True
 
     def mask(self, question: Question) -> BoolArray:
         return everywhere(question, self._used(question) + self._needed(question) <= self.limit)
@@ -54,12 +49,12 @@ class Quota(Constraint):
         return CORES.format(amount / 1000) if self.of == "cpu" else BYTES.format(amount)
 
 
-def quota(question: Question) -> Iterator[Constraint]:
+def quota(question: Question, into: Constraints) -> None:
     """Quotas that the slice sets and that this component uses."""
     quotas = question.table.snapshot.slice.spec.quotas
     if quotas.cpu is not None and question.request.cpu_millis:
-        yield Quota("quota cpu", "cpu", millis_of(quotas.cpu))
+        into.moving.append(Quota("quota cpu", "cpu", millis_of(quotas.cpu)))
     if quotas.memory is not None and question.request.memory_bytes:
-        yield Quota("quota memory", "memory", quotas.memory)
+        into.moving.append(Quota("quota memory", "memory", quotas.memory))
     if quotas.replicas is not None:
-        yield Quota("quota replicas", "replicas", quotas.replicas)
+        into.moving.append(Quota("quota replicas", "replicas", quotas.replicas))

@@ -7,14 +7,13 @@ https://kubernetes.io/docs/concepts/scheduling-eviction/topology-spread-constrai
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from ....descriptions.kinds.application import Topology
 from ....policies.node_table import BoolArray, IntArray
-from ..constraint import Constraint, Question, everywhere
+from ..constraint import Constraint, Constraints, Question, everywhere
 from ..domains import codes_of, domain_count, domain_name
 from ..explanation import Failure
 
@@ -26,10 +25,6 @@ class Even(Constraint):
     name: str
     topology: Topology
     max_skew: int
-
-    @property
-    def moves(self) -> bool:
-        return True
 
     def mask(self, question: Question) -> BoolArray:
         codes, counts, least = self._counted(question)
@@ -63,8 +58,8 @@ class Even(Constraint):
         return codes, counts, int(taking_part[np.argmin(counts[taking_part])])
 
 
-def spread(question: Question) -> Iterator[Constraint]:
+def spread(question: Question, into: Constraints) -> None:
     """Spread that the component requires."""
     for one in question.component.placement.spread:
         if one.required:
-            yield Even(f"spread {one.topology.value}", one.topology, one.max_skew)
+            into.moving.append(Even(f"spread {one.topology.value}", one.topology, one.max_skew))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable
 from dataclasses import dataclass
 
 import numpy as np
 
 from ....policies.node_table import BoolArray
-from ..constraint import Constraint, Question
+from ..constraint import Constraint, Constraints, Question
 from ..explanation import Failure
 
 _NOT_READY = {
@@ -97,11 +97,14 @@ class Avoided(Constraint):
         return Failure(self.name, f"replicas are to leave it ({question.need.cause})")
 
 
-def state(question: Question) -> Iterator[Constraint]:
+_PHASE, _CORDON = Phase(), Cordon()
+
+
+def state(question: Question, into: Constraints) -> None:
     """What always holds, and what this need names."""
-    yield Phase()
-    yield Cordon()
-    if question.need.node:
-        yield Named(question.need.node)
-    if question.need.avoid:
-        yield Avoided(question.need.avoid)
+    into.static += (_PHASE, _CORDON)
+    need = question.need
+    if need.node:
+        into.narrowing.append(Named(need.node))
+    if need.avoid:
+        into.narrowing.append(Avoided(need.avoid))
