@@ -71,6 +71,10 @@ class GatewayOptions:
     """URL that other nodes reach it by, such as `http://192.168.1.7:8080`; its own address when empty."""
     predictors: tuple[Path, ...] = ()
     """Folders whose Python predictors may be loaded; none by default."""
+    token_file: Path | None = None
+    """Bearer tokens that clients need, one a line, mode 0600; without it only loopback is served."""
+    insecure: bool = False
+    """Serve beyond loopback without tokens."""
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ import msgspec
 from ..descriptions.errors import TransportError
 from ..descriptions.mechanism import MechanismCommand
 from ..descriptions.messages.codec import decode, encode
+from .files import DiskBrokenError, DiskFullError
 from .mark import Mark
 from .outbox_events import EventUrgency, Urgency
 from .reconcile_events import SettingKey
@@ -79,6 +80,11 @@ class Database:
                     "INSERT OR IGNORE INTO meta VALUES (?, ?)", (f"stream-{urgency}", secrets.token_hex(8))
                 )
 
+    @classmethod
+    def in_memory(cls) -> Database:
+        """For a node whose disk takes nothing: everything works, and is gone with the agent."""
+        return cls(Path(":memory:"))
+
     def close(self) -> None:
         """Checkpoint and close."""
         self._connection.close()
@@ -110,7 +116,8 @@ class Database:
                 raise TransportError(f"{self.path} was written by a newer agent (schema {version})")
             if version == 0:
                 connection.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
-            self.path.chmod(0o600)
+            if self.path.exists():
+                self.path.chmod(0o600)
         except BaseException:
             connection.close()
             raise
@@ -138,7 +145,7 @@ class Database:
                     self._connection.execute("ROLLBACK")
                 raise
         except sqlite3.Error as error:
-            raise TransportError(f"{self.path}: {error}") from error
+            raise _disk_error(self.path, error) from error
 
     # --- meta ---------------------------------------------------------------------------------------------------
 
@@ -248,6 +255,13 @@ class Database:
         """After the inverse was applied."""
         with self._transaction() as connection:
             connection.execute("DELETE FROM journal WHERE (mechanism, target, verb) = (?, ?, ?)", _row(key))
+
+
+def _disk_error(path: Path, error: sqlite3.Error) -> TransportError:
+    told, code = f"{path}: {error}", getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code == sqlite3.SQLITE_FULL:
+        return DiskFullError(told)
+    return DiskBrokenError(told) if code == sqlite3.SQLITE_IOERR else TransportError(told)
 
 
 def _row(key: SettingKey) -> tuple[str, str, str]:

@@ -5,10 +5,28 @@ Used for the identity, the slots of the desired document and what guards read. R
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 from pathlib import Path
 
 from ..descriptions.errors import TransportError
+
+
+class DiskFullError(TransportError):
+    """There is no room; there may be again."""
+
+
+class DiskBrokenError(TransportError):
+    """Reading or writing itself failed: what was believed to be on disk may not be. Nothing is tried twice."""
+
+
+def disk_error(path: Path, error: OSError) -> TransportError:
+    """The class that says what may be done about it."""
+    told = f"{path}: {error.strerror or error}"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return DiskFullError(told)
+    return DiskBrokenError(told) if error.errno == errno.EIO else TransportError(told)
 
 
 def write_whole(path: Path, data: bytes, *, mode: int = 0o600, durable: bool = True) -> None:
@@ -25,8 +43,9 @@ def write_whole(path: Path, data: bytes, *, mode: int = 0o600, durable: bool = T
         if durable:
             sync_folder(path.parent)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise TransportError(f"{path}: {error.strerror or error}") from error
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise disk_error(path, error) from error
 
 
 def sync_folder(path: Path) -> None:
