@@ -59,7 +59,7 @@ def quantile_ms(counts: list[int], fraction: float) -> float:
     totals = list(accumulate(counts))
     if not totals[-1]:
         return 0.0
-    index = bisect_left(totals, fraction * totals[-1])
+    index = bisect_left(totals, max(1.0, fraction * totals[-1]))
     return float(BOUNDS_MS[min(index, len(BOUNDS_MS) - 1)] / GROWTH**0.5)
 
 

@@ -57,7 +57,7 @@ class ModelTable:
     def set_outlook(self, pool: Pool, outlook: Outlook) -> None:
         """Tell those who wait in vain."""
         pool.outlook = outlook
-        if not pool.is_promising:
+        if not pool.is_promising and not pool.retiring:
             while pool.queue:
                 _refuse_hopeless(pool, pool.queue.popleft())
 

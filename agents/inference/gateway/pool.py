@@ -79,14 +79,14 @@ class Pool:
 
     @property
     def is_promising(self) -> bool:
-        """Whether a call would be answered here."""
-        return bool(self.workers or self.retiring) or self.outlook.is_hopeful
+        """Whether a new call would be answered here."""
+        return bool(self.workers) or self.outlook.is_hopeful
 
     def submit(self, call: Call) -> Literal["dispatched", "queued", "full", "hopeless"]:
         """Hand a call to the least busy worker, or let it wait where that makes sense."""
         if not self.is_promising:
             return "hopeless"
-        slot = self._free_slot() if not self.queue else None
+        slot = _free_slot(self.workers) if not self.queue else None
         if slot is not None:
             self._dispatch(slot, call)
             return "dispatched"
@@ -102,7 +102,7 @@ class Pool:
 
     def pump(self) -> None:
         """Hand out waiting calls while there is room."""
-        while self.queue and (slot := self._free_slot()) is not None:
+        while self.queue and (slot := _free_slot(self.workers or self.retiring)) is not None:
             call = self.queue.popleft()
             if not call.is_abandoned:
                 self._dispatch(slot, call)
@@ -119,13 +119,15 @@ class Pool:
         self.queue = deque(kept)
         return free
 
-    def _free_slot(self) -> Slot | None:
-        best: Slot | None = None
-        for slot in self.workers or self.retiring:
-            if slot.in_flight < slot.in_flight_max and (best is None or slot.in_flight < best.in_flight):
-                best = slot
-        return best
-
     def _dispatch(self, slot: Slot, call: Call) -> None:
         call.attempts += 1
         slot.dispatch(call)
+
+
+def _free_slot(slots: list[Slot]) -> Slot | None:
+    """The least busy one that has room."""
+    best: Slot | None = None
+    for slot in slots:
+        if slot.in_flight < slot.in_flight_max and (best is None or slot.in_flight < best.in_flight):
+            best = slot
+    return best

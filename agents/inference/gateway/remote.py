@@ -191,13 +191,14 @@ class RemoteModels:
 
 
 def _upstream(endpoint: Endpoint) -> Upstream:
-    parts = urlsplit(endpoint.url)
+    refusal = RefusedError(f"endpoint {endpoint.url!r} of node {endpoint.node!r} is not http://HOST:PORT")
     try:
-        port = parts.port or 80
+        parts = urlsplit(endpoint.url)
+        port = 80 if parts.port is None else parts.port
     except ValueError:
-        port = 0
+        raise refusal from None
     if parts.scheme != "http" or not parts.hostname or not port or parts.path.strip("/"):
-        raise RefusedError(f"endpoint {endpoint.url!r} of node {endpoint.node!r} is not http://HOST:PORT")
+        raise refusal
     return Upstream(endpoint, parts.hostname, port)
 
 

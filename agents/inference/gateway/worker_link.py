@@ -136,7 +136,8 @@ class WorkerLink(asyncio.Protocol):
         self._send(FrameType.LOAD, pack_fields(fields), options)
 
     def drain(self) -> None:
-        """Ask the worker to end after what it holds."""
+        """Ask the worker to end after what it holds; it takes no more calls."""
+        self.in_flight_max = 0
         self._send(FrameType.DRAIN)
 
     def ask_counters(self) -> asyncio.Future[None]:

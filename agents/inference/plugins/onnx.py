@@ -1,8 +1,8 @@
 """ONNX models by ONNX Runtime, set for a small machine that runs many of them.
 
-Source of the session settings: ONNX Runtime "Thread management" and "Memory" pages. Threads don't spin between requests,
-an operator runs in one thread unless asked otherwise, and the arena that keeps the largest request's memory for ever is
-off.
+Source of the session settings: ONNX Runtime "Thread management" and "Memory" pages. Threads don't spin between
+requests, an operator runs in one thread unless asked otherwise, and the arena that would keep the largest request's
+memory for ever is off.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from ....descriptions.errors import PluginError, RefusedError
 from .plugin import Batch, InferencePlugin, LoadedModel, ModelFile, TensorSpec
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from .plugin import Tensors
 
 DATATYPE = {
@@ -34,6 +36,7 @@ DATATYPE = {
     "tensor(string)": "BYTES",
 }
 """Tensors of other types (bfloat16, complex) can't come out of a numpy array."""
+CPU = "CPUExecutionProvider"
 PROVIDERS = {
     "cpu": (),
     "cuda": ("CUDAExecutionProvider",),
@@ -75,9 +78,9 @@ class Onnx(InferencePlugin):
 
         wanted = self.execution_providers or _providers_of(device)
         available = onnxruntime.get_available_providers()
-        chosen = _with_device_ids([name for name in wanted if name in available], device)
+        chosen = [name for name in wanted if name in available and name != CPU]
         session = onnxruntime.InferenceSession(
-            str(model.path), self._session_options(), providers=[*chosen, "CPUExecutionProvider"]
+            str(model.path), self._session_options(), providers=[*_with_device_ids(chosen, device), CPU]
         )
         return OnnxModel(session, model, wanted, device)
 
@@ -122,15 +125,46 @@ class OnnxModel(LoadedModel):
         if not self.outputs:
             kinds = ", ".join(f"{node.name} is {node.type}" for node in session.get_outputs())
             raise PluginError("onnx", f"no output of {model.name} is a tensor ({kinds}); export it with zipmap=False")
+        self._shared_sizes = _shared_sizes(session.get_inputs())
+        self._texts = {spec.name for spec in self.inputs if spec.datatype == "BYTES"}
         self.device, self.reason = _achieved(session, wanted, device)
 
     def predict(self, batch: Batch) -> Tensors:
         """Run the session for the wanted outputs only."""
+        inputs = batch.inputs
+        for symbol, places in self._shared_sizes:
+            sizes = {name: inputs[name].shape[axis] for name, axis in places}
+            if len(set(sizes.values())) > 1:
+                told = ", ".join(f"{size} in {name!r}" for name, size in sizes.items())
+                raise RefusedError(f"dimension {symbol!r} has different sizes: {told}")
+        if self._texts:
+            inputs = {name: _as_text(name, array) if name in self._texts else array for name, array in inputs.items()}
         try:
-            values = self._session.run(batch.outputs, batch.inputs)
-        except self._invalid_argument as error:  # shapes that agree with the metadata but not with each other
+            values = self._session.run(batch.outputs, inputs)
+        except self._invalid_argument as error:
             raise RefusedError(str(error)) from None
         return dict(zip(batch.outputs, values, strict=True))
+
+
+def _shared_sizes(nodes: Iterable[Any]) -> list[tuple[str, list[tuple[str, int]]]]:
+    """Dimensions with a name that stand in several places: `(name, [(input, axis), …])`."""
+    places: dict[str, list[tuple[str, int]]] = {}
+    for node in nodes:
+        for axis, size in enumerate(node.shape):
+            if isinstance(size, str) and size:
+                places.setdefault(size, []).append((node.name, axis))
+    return [(symbol, found) for symbol, found in places.items() if len(found) > 1]
+
+
+def _as_text(name: str, array: NDArray[Any]) -> NDArray[Any]:
+    """ONNX Runtime takes text from Python, and would write `b'…'` for bytes."""
+    import numpy as np
+
+    try:
+        texts = [element.decode() for element in array.ravel().tolist()]
+    except UnicodeDecodeError:
+        raise RefusedError(f"input {name!r} holds bytes that are not UTF-8, which ONNX Runtime can't take") from None
+    return np.array(texts, object).reshape(array.shape)
 
 
 def _tensor_specs(nodes: Iterable[Any]) -> tuple[TensorSpec, ...]:
@@ -164,8 +198,8 @@ def _with_device_ids(names: list[str], device: str) -> list[Any]:
 def _achieved(session: Any, wanted: Iterable[str], device: str) -> tuple[str, str]:
     """What the session runs on, and why that is not what was asked for."""
     active = session.get_providers()
-    missing = [name for name in wanted if name not in active and name != "CPUExecutionProvider"]
+    missing = [name for name in wanted if name not in active and name != CPU]
     if not missing:
         return device, ""
-    told = device if active[0] != "CPUExecutionProvider" else "cpu"
+    told = device if active[0] != CPU else "cpu"
     return told, f"{', '.join(missing)} not available here; running on {', '.join(active)}"

@@ -13,8 +13,10 @@ from pathlib import Path
 
 import msgspec
 import pytest
+
 from shoal.descriptions.messages.gateway import ServingSpec
-from tests.agents.inference.conftest import (
+
+from .harness import (
     Answer,
     GatewayProcess,
     Launch,
@@ -24,7 +26,7 @@ from tests.agents.inference.conftest import (
     wait_until,
 )
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
 Ask = Callable[..., bytes]
 
 CLIENTS = 8
@@ -298,7 +300,9 @@ def test_a_worker_that_closes_its_socket_is_replaced(
 ) -> None:
     gateway = launch("--predictors", str(predictors))
     pid = gateway.serve("m", moody).pid
-    sock = next(int(path.name) for path in Path(f"/proc/{pid}/fd").iterdir() if os.readlink(path).startswith("socket:"))
+    sock = next(
+        int(path.name) for path in Path(f"/proc/{pid}/fd").iterdir() if str(path.readlink()).startswith("socket:")
+    )
     answer = gateway.infer("moody", ask([13, sock], datatype="FP64"))
     assert answer.status == 503
     gateway.wait_for("m", "ready")
@@ -318,7 +322,7 @@ def test_the_gateway_leaks_no_descriptor_and_no_process(launch: Launch, double: 
         gateway.serve("come-and-go", double)
         gateway.admin("DELETE", "/admin/replicas/come-and-go?drain_s=0")
         wait_until(lambda: gateway.admin("GET", "/admin/replicas/come-and-go").status == 404, "it to be gone")
-    wait_until(lambda: fds() == before, f"{before} descriptors")
+    wait_until(lambda: fds() <= before, f"no more than {before} descriptors")
     assert gateway.children() == children
     assert gateway.report("keep").phase == "ready"
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from shoal.agents.inference.frames import (
     FIELDS_LEN_MAX,
     HEADER,

@@ -7,10 +7,12 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from shoal.descriptions.messages.gateway import ServingSpec
-from tests.agents.inference.conftest import GatewayProcess
 
-pytestmark = pytest.mark.timeout(120)
+from shoal.descriptions.messages.gateway import ServingSpec
+
+from .harness import GatewayProcess
+
+pytestmark = [pytest.mark.system, pytest.mark.timeout(120)]
 Ask = Callable[..., bytes]
 
 

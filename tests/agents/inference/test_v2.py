@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from typing import Any
@@ -12,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
+
 from shoal.agents.inference.plugins.plugin import TensorSpec
 from shoal.agents.inference.worker import content, v2_request, v2_response
 from shoal.agents.inference.worker.datatypes import NUMPY, SIZE, from_bytes, to_bytes
@@ -111,10 +113,8 @@ def test_mixed_binary_and_json_inputs(drawn: list[tuple[str, NDArray[Any]]], dat
 
 @given(st.binary(max_size=300), st.one_of(st.none(), st.integers(0, 300).map(str), st.text(max_size=4)))
 def test_any_bytes_are_refused_or_understood(body: bytes, head_len: str | None) -> None:
-    try:
-        v2_request.parse(head_len, body, EVERYTHING)
-    except RefusedError as error:
-        assert str(error)
+    with contextlib.suppress(RefusedError):
+        assert v2_request.parse(head_len, body, EVERYTHING).batch.inputs
 
 
 json_values = st.recursive(
@@ -148,10 +148,8 @@ near_request = st.fixed_dictionaries(
 @settings(max_examples=400)
 @given(near_request)
 def test_almost_right_json_is_refused_or_understood(whole: Any) -> None:
-    try:
-        v2_request.parse(None, json.dumps(whole).encode(), EVERYTHING)
-    except RefusedError as error:
-        assert str(error)
+    with contextlib.suppress(RefusedError):
+        assert v2_request.parse(None, json.dumps(whole).encode(), EVERYTHING).batch.inputs
 
 
 @given(hnp.arrays(np.float32, st.integers(1, 8)))

@@ -63,7 +63,7 @@ class HttpConnection(asyncio.Protocol):
         self._waiting: deque[Exchange] = deque()
         """Complete, behind the current one; the last may be an error that closes the connection."""
         self._is_over = False
-        """No further request is read: the client's mistake, or its end of file."""
+        """No further request is read."""
         self._is_write_paused = False
         self.deadline_s = math.inf
         """When the server cuts this connection off, by its clock."""
@@ -94,8 +94,8 @@ class HttpConnection(asyncio.Protocol):
             return
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self._refuse(400, "this server speaks HTTP/1.1 only")
+        except httptools.HttpParserUpgrade as upgrade:
+            self._ignore_upgrade(data[upgrade.args[0] :])
         except httptools.HttpParserCallbackError as error:
             if not isinstance(error.__context__, _Refusal):
                 raise
@@ -104,12 +104,8 @@ class HttpConnection(asyncio.Protocol):
             self._refuse(400, f"malformed HTTP request: {error}")
 
     def eof_received(self) -> bool:
-        """Clients that close their half still get the answers that they wait for."""
-        self._is_over = True
-        if self._exchange is not None:
-            self._release_body(self._exchange)
-            self._exchange = None
-        return self._current is not None or bool(self._waiting)
+        """The client is gone: a half-closed one looks the same, and work for nobody is worse than refusing those."""
+        return False
 
     def pause_writing(self) -> None:
         self._is_write_paused = True
@@ -143,6 +139,8 @@ class HttpConnection(asyncio.Protocol):
             self._headers[name] = value
 
     def on_headers_complete(self) -> None:
+        if self._parser.should_upgrade():
+            return  # it comes again from `_ignore_upgrade`
         method = self._parser.get_method().decode("ascii", "replace")
         headers, limits = self._headers, self._server.limits
         exchange = Exchange(self, method, self._target.decode("latin-1"), headers)
@@ -239,6 +237,20 @@ class HttpConnection(asyncio.Protocol):
         self._is_over = True
         self._waiting.append(_Refused(self, status, message))
         self._next()
+
+    def _ignore_upgrade(self, rest: bytes) -> None:
+        """Parse the request once more without its Upgrade header; httptools would drop the body.
+
+        Servers may ignore Upgrade (RFC 9110, 7.8), and some clients begin every connection with an offer of h2c.
+        """
+        method = self._parser.get_method()
+        if method == b"CONNECT":
+            self._refuse(405, "this is no proxy")
+            return
+        head = b"%b %b HTTP/1.1\r\n" % (method, self._target)
+        head += b"".join(b"%b: %b\r\n" % item for item in self._headers.items())
+        self._parser = httptools.HttpRequestParser(self)
+        self.data_received(head + b"\r\n" + rest)
 
     def _linger(self) -> None:
         """Close our half and drop what still comes: a reset would destroy the answer on its way."""
