@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from shoal.telemetry.acl import Acl
 from shoal.telemetry.broker_process import BrokerProcess, EmbeddedBroker, Mosquitto, find_mosquitto
 from shoal.telemetry.credentials import CONTROL_PLANE, BrokerCredentials

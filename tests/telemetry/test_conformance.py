@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+
 from shoal.descriptions.errors import TransportError
 from shoal.telemetry.broker_process import BrokerProcess, EmbeddedBroker, Mosquitto, find_mosquitto
 from shoal.telemetry.credentials import CONTROL_PLANE, BrokerCredentials

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from shoal.descriptions.errors import DescriptionError
 from shoal.telemetry.credentials import BrokerCredentials, broker_password, is_password_right
 

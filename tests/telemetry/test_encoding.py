@@ -8,6 +8,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from shoal.descriptions.errors import DescriptionError, ProtocolError
 from shoal.descriptions.messages.codec import SIZE_MAX
 from shoal.descriptions.messages.telemetry import (

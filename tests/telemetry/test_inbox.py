@@ -4,6 +4,7 @@ import asyncio
 
 from hypothesis import given
 from hypothesis import strategies as st
+
 from shoal.telemetry.inbox import Inbox, Message
 
 

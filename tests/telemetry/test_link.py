@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from shoal.descriptions.errors import DescriptionError, ProtocolError, TransportError
 from shoal.telemetry.link import Link, LinkOptions, LinkState, Presence, Priority, Protocol, Publication
 from shoal.telemetry.link_options import PAYLOAD_BYTES_MAX

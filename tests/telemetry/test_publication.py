@@ -6,6 +6,7 @@ from collections.abc import Callable
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from shoal.descriptions.errors import TransportError
 from shoal.telemetry.connection import InFlight
 from shoal.telemetry.publication import Pending, Priority, Publication, SendQueue

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from shoal.descriptions.errors import ProtocolError
 from shoal.telemetry.encoding import BatchEncoder
 from shoal.telemetry.metrics import AnySample, HistogramSample, Sample, Series, series
