@@ -6,16 +6,20 @@ answered from rows, so that every route can be walked.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+import io
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import msgspec
 import pytest
+from yarl import URL
+
 from shoal.control_plane.api import join_tokens, tokens
-from shoal.control_plane.api.answers import Check, LogLine, MetricAnswer, MetricValue, Telemetry
+from shoal.control_plane.api.answers import Check, LogLine, MetricAnswer, MetricValue, Problem, Telemetry
 from shoal.control_plane.api.refusals import NotFoundError
 from shoal.control_plane.api.requests import LogQuery, TelemetryQuery, WhatIfRequest, WhyQuery
 from shoal.control_plane.api.roles import Role
@@ -131,6 +135,29 @@ class StoreServices:
         return "# TYPE shoal_nodes gauge\nshoal_nodes 0\n"
 
 
+@dataclass(frozen=True)
+class Heard:
+    """A whole answer."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        """The body as JSON data."""
+        return msgspec.json.decode(self.body)
+
+    @property
+    def code(self) -> str:
+        """The code of a problem; checks that it is one."""
+        assert self.headers["Content-Type"] == "application/problem+json", self.body
+        problem = Problem.model_validate_json(self.body)
+        assert problem.status == self.status
+        assert problem.request_id == self.headers["X-Request-Id"]
+        return problem.code
+
+
 @dataclass
 class Served:
     """A running server with a token for each role."""
@@ -151,6 +178,29 @@ class Served:
         return {"Authorization": f"Bearer {self.tokens[role]}"} | {
             name.replace("_", "-"): value for name, value in more.items()
         }
+
+    async def ask(
+        self, method: str, path: str, body: object = None, *, role: Role | None = Role.SLICE_ADMIN, **headers: str
+    ) -> Heard:
+        """Send JSON (bytes go as they are) and hear the whole answer; `role=None` sends no token."""
+        sent = self.headers(role, **headers) if role else {key.replace("_", "-"): headers[key] for key in headers}
+        data = body if isinstance(body, bytes) or body is None else msgspec.json.encode(body)
+        if data is not None and "Content-Type" not in sent:
+            patch = "application/merge-patch+json"
+            sent["Content-Type"] = patch if method == "PATCH" else "application/json"
+        sending = None if data is None else io.BytesIO(data)
+        async with self.http.request(method, URL(self.url + path, encoded=True), data=sending, headers=sent) as answer:
+            return Heard(answer.status, answer.headers, await answer.read())
+
+    async def put_node(self, name: str, **spec: object) -> Heard:
+        """Apply a node."""
+        return await self.ask("PUT", f"/v1/nodes/{name}", node(name, **spec))
+
+
+def node(name: str, labels: Mapping[str, str] | None = None, **spec: object) -> dict[str, object]:
+    """A Node as people write it."""
+    metadata = {"name": name, "labels": dict(labels or {})}
+    return {"apiVersion": "shoal.dev/v1", "kind": "Node", "metadata": metadata, "spec": {"layer": "edge"} | spec}
 
 
 Serve = Callable[..., AbstractAsyncContextManager[Served]]
