@@ -5,6 +5,7 @@ Bound to loopback unless TLS is configured or plain text is allowed explicitly; 
 
 from __future__ import annotations
 
+import logging
 import ssl
 import time
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from ...descriptions.errors import DescriptionError, TransportError
 from ..store.store import Store
@@ -92,6 +94,7 @@ class ApiServer:
             self._app(),
             handle_signals=False,
             access_log=None,
+            logger=_http_log(),
             auto_decompress=False,
             keepalive_timeout=IDLE_S,
             max_line_size=HEADER_BYTES_MAX,
@@ -139,6 +142,18 @@ class ApiServer:
             if route.method == "GET":
                 app.router.add_route("HEAD", route.path, endpoint)
         return app
+
+
+def _http_log() -> logging.Logger:
+    """The HTTP library's log without what clients get wrong: anybody could fill it with traces."""
+    logger = logging.getLogger(f"{__name__}.http")
+    logger.addFilter(_not_of_clients)
+    return logger
+
+
+def _not_of_clients(record: logging.LogRecord) -> bool:
+    error = record.exc_info[1] if record.exc_info else None
+    return not isinstance(error, HttpProcessingError | ConnectionError)
 
 
 def _tls(options: ApiOptions) -> ssl.SSLContext | None:

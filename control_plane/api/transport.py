@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import random
 import secrets
@@ -208,12 +209,9 @@ def _params(query: BaseModel | None) -> dict[str, str]:
     return {name: json.dumps(value) if isinstance(value, bool) else str(value) for name, value in plain.items()}
 
 
-def _encoded(body: Any) -> bytes | AsyncIterator[bytes] | None:
+def _encoded(body: Any) -> io.BytesIO | AsyncIterator[bytes] | None:
+    if body is None or isinstance(body, AsyncIterator):
+        return body
     if isinstance(body, BaseModel):
-        return body.model_dump_json(by_alias=True, exclude_none=True).encode()
-    if isinstance(body, msgspec.Struct):
-        return msgspec.json.encode(body)
-    if isinstance(body, Mapping):
-        return json.dumps(body).encode()
-    assert body is None or isinstance(body, bytes | AsyncIterator)
-    return body
+        return io.BytesIO(body.model_dump_json(by_alias=True, exclude_none=True).encode())
+    return io.BytesIO(body if isinstance(body, bytes) else msgspec.json.encode(body))
