@@ -88,7 +88,9 @@ class Nodes:
         """Tell membership of the node, or of its other layer, site or timings."""
         assert node.status is not None, "only joined nodes are members"
         uid = node.status.uid
-        evicted = all(placement.lost for placement in self.rows.placements_on(uid))
+        # A node that is only suspect has vanished a moment ago, whether or not it has replicas to lose.
+        placements = self.rows.placements_on(uid)
+        evicted = node.status.phase != "suspect" and all(placement.lost for placement in placements)
         self.membership.learn(
             uid,
             node.metadata.name,
