@@ -206,7 +206,11 @@ class Reconciler:
             yield SaveMark(event.id, self.mark)
 
     def _allowed(self) -> Allowed:
-        return Allowed(self._lease_held, self._draining, self._mechanisms, frozenset(self._observed))
+        # A last known good that is older than what this node has seen once (its slot was damaged) may name a single
+        # instance that runs elsewhere by now: a lease is no leave to start that one.
+        order = (self.desired.epoch, self.desired.generation) if self.desired else (0, 0)
+        lease_held = self._lease_held and order >= self.mark.order
+        return Allowed(lease_held, self._draining, self._mechanisms, frozenset(self._observed))
 
     def _converge(self, cause: str, now_s: float) -> Iterator[Effect]:
         if self._fetching is not None and not self._is_fetch_under_way and now_s >= self._fetch_failures.not_before_s:
