@@ -96,7 +96,8 @@ class BrokerProcess(ABC):
         fields = (f"{username}.probe", username, self.credentials.password(username))
         body = b"\x00\x04MQTT\x04\xc2\x00\x0a" + b"".join(len(f).to_bytes(2, "big") + f.encode() for f in fields)
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1.0) as probe:
-            probe.sendall(bytes((0x10, len(body))) + body)
+            # The length is 7 bits a byte (MQTT 3.1.1 §2.2.3); a uid and its password need two of them.
+            probe.sendall(bytes((0x10, len(body) & 0x7F | 0x80, len(body) >> 7)) + body)
             answer = probe.recv(4)
             probe.sendall(b"\xe0\x00")
             return answer == b"\x20\x02\x00\x00"
