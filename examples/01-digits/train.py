@@ -1,4 +1,4 @@
-"""Trains the digit classifier of this example and writes `digits.onnx`, `images/` and `accuracy.json`.
+"""Trains the digit classifier of this example and writes `digits.onnx`, `images/` and `accuracy.txt`.
 
 Run it with `python examples/01-digits/train.py` (needs the `dev` extra). It uses the handwritten digits that
 scikit-learn bundles (1,797 images, Optical Recognition of Handwritten Digits, UCI). One third is held out: the accuracy is
@@ -54,7 +54,7 @@ def main() -> None:
     for index, (image, label) in enumerate(zip(test_x[:IMAGES], test_y[:IMAGES], strict=True)):
         write_pgm(folder / f"{index:03d}-{label}.pgm", image.reshape(8, 8))
     card = {"trained_on": len(train_x), "held_out": len(test_x), "accuracy": round(accuracy, 4), "seed": SEED}
-    (HERE / "accuracy.json").write_text(json.dumps(card, indent=2) + "\n")
+    (HERE / "accuracy.txt").write_text(json.dumps(card, indent=2) + "\n")
     print(card)
 
 
