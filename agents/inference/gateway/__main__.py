@@ -19,6 +19,7 @@ from ..plugins import class_paths
 from .admin import DRAIN_S, Admin
 from .http.exchange import Exchange
 from .http.server import HttpServer
+from .http.tasks import AnswerTasks
 from .metrics import PrometheusText
 from .models import ModelTable
 from .patrol import Patrol
@@ -109,9 +110,10 @@ class Gateway:
         for name, path in class_paths(settings.plugins).items():
             serving.zygotes[name] = ZygoteLink(name, path, serving)
         patrol = Patrol(serving)
-        remote = RemoteModels(settings.node, settings.hops_max, limits.body_bytes_max * 4, loop)
+        tasks = AnswerTasks(loop)
+        remote = RemoteModels(settings.node, settings.hops_max, limits.body_bytes_max * 4, tasks)
         servers: list[HttpServer] = []
-        routes = Routes(models, serving, patrol, remote, PrometheusText(serving, remote, servers), tokens)
+        routes = Routes(models, serving, patrol, remote, PrometheusText(serving, remote, servers), tokens, tasks)
         public = HttpServer(loop, limits, routes.handle, routes.authorize)
         local = HttpServer(loop, limits, routes.handle, routes.authorize_local)
         servers += [public, local]
@@ -122,7 +124,7 @@ class Gateway:
         loop = asyncio.get_running_loop()
         host, port = listener.getsockname()[:2]
         http = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-        admin = Admin(self.serving, Reports(self.serving), self.remote, http, self._told_to_end)
+        admin = Admin(self.serving, Reports(self.serving), self.remote, self.routes.tasks, http, self._told_to_end)
         admin_server = HttpServer(loop, self.settings.limits, admin.handle, _allow, same_user_only=True)
         for signal_number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(signal_number, self._told_to_end, DRAIN_S)
@@ -163,7 +165,8 @@ class Gateway:
                 await self.serving.all_gone.wait()
         except TimeoutError:
             logger.warning("workers=%d didn't end in time", len(self.serving.workers))
-        await self.remote.close(drain_s)
+        await self.routes.tasks.close(drain_s)
+        self.remote.close()
         self.patrol.stop()
         for zygote in self.serving.zygotes.values():
             zygote.stop()

@@ -6,7 +6,6 @@ who is calling.
 
 from __future__ import annotations
 
-import asyncio
 import math
 import os
 import re
@@ -22,6 +21,7 @@ from ....descriptions.messages.codec import decode
 from ....descriptions.messages.gateway import GatewayHealth, ServingReports, ServingSpec
 from ....descriptions.messages.lease import Routes
 from .http.exchange import Exchange
+from .http.tasks import AnswerTasks
 from .remote import RemoteModels
 from .reports import Reports
 from .serving import Replica, Serving
@@ -42,21 +42,16 @@ class Admin:
     serving: Serving
     reports: Reports
     remote: RemoteModels
+    tasks: AnswerTasks
     http: str
     shut_down: Callable[[float], None]
     """Drain and end; takes the seconds."""
     is_shutting_down: bool = False
-    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
-    _born_s: float = 0.0
-
-    def __post_init__(self) -> None:
-        self._born_s = time.monotonic()
+    _born_s: float = field(default_factory=time.monotonic)
 
     def handle(self, exchange: Exchange) -> None:
         """Answer a request in a task of its own."""
-        task = self.serving.loop.create_task(self._answer(exchange), name=f"admin {exchange.method} {exchange.path}")
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self.tasks.start(exchange, self._answer(exchange), f"admin {exchange.method} {exchange.path}")
 
     async def _answer(self, exchange: Exchange) -> None:
         found = self._find(exchange.path)

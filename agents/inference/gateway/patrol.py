@@ -11,7 +11,7 @@ from pathlib import Path
 from .pool import Call
 from .serving import Serving
 from .worker_link import WorkerLink
-from .worker_process import WorkerProcess
+from .worker_process import WorkerProcess, full_log
 
 logger = logging.getLogger(__name__)
 
@@ -97,7 +97,7 @@ def trim_log(path: Path, bytes_max: int = LOG_BYTES_MAX) -> None:
         if path.stat().st_size <= bytes_max:
             return
         with path.open("r+b") as log:
-            path.with_name(path.name + ".1").write_bytes(log.read(bytes_max))
+            full_log(path).write_bytes(log.read(bytes_max))
             log.truncate(0)  # the worker's descriptor appends
     except OSError as error:
         logger.warning("log=%s can't be trimmed: %s", path, error)

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from ....descriptions.errors import ProtocolError, RefusedError, TransportError
 from ....descriptions.messages.lease import Endpoint, Routes
 from .http.exchange import JSON, Exchange
+from .http.tasks import AnswerTasks
 from .http.upstream import UpstreamAnswer, UpstreamConnection
 
 logger = logging.getLogger(__name__)
@@ -70,12 +71,11 @@ class RemoteModels:
     node: str
     hops_max: int
     body_len_max: int
-    loop: asyncio.AbstractEventLoop
+    tasks: AnswerTasks
     routes: dict[str, Routes] = field(default_factory=dict)
     forwarded: int = 0
     failed: int = 0
     _upstreams: dict[str, list[Upstream]] = field(default_factory=dict)
-    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     def put(self, routes: Routes) -> None:
         """Take a route table unless it is older than the one there; `RefusedError` when an endpoint is no http URL."""
@@ -109,18 +109,10 @@ class RemoteModels:
                 508, f"the request has come over {hops.decode('latin-1')[:20]} nodes; {model!r} is not here"
             )
             return
-        task = self.loop.create_task(self._forward(exchange, model, int(hops) + 1), name=f"forward {model}")
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self.tasks.start(exchange, self._forward(exchange, model, int(hops) + 1), f"forward {model}")
 
-    async def close(self, drain_s: float) -> None:
-        """Wait for what is on its way, then give it up."""
-        tasks = list(self._tasks)
-        if tasks:
-            await asyncio.wait(tasks, timeout=drain_s)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+    def close(self) -> None:
+        """Drop all routes and idle connections."""
         for model in list(self._upstreams):
             self.delete(model)
 
@@ -172,7 +164,7 @@ class RemoteModels:
                 continue
         try:
             async with asyncio.timeout(CONNECT_S_MAX):
-                _, connection = await self.loop.create_connection(
+                _, connection = await self.tasks.loop.create_connection(
                     lambda: UpstreamConnection(self.body_len_max), upstream.host, upstream.port
                 )
         except (OSError, TimeoutError) as error:

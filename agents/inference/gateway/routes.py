@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import msgspec
 
 from .... import __version__
 from .http.exchange import Exchange
+from .http.tasks import AnswerTasks
 from .metrics import PrometheusText
 from .models import ModelTable
 from .patrol import Patrol
@@ -52,7 +52,7 @@ class Routes:
     remote: RemoteModels
     metrics: PrometheusText
     tokens: TokenFile | None
-    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    tasks: AnswerTasks
 
     def authorize(self, exchange: Exchange) -> tuple[int, str] | None:
         """Why a request over TCP is refused, if so."""
@@ -152,9 +152,7 @@ class Routes:
         return worker
 
     def _metrics(self, exchange: Exchange, _target: Target) -> None:
-        task = self.serving.loop.create_task(self._answer_metrics(exchange), name="metrics")
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self.tasks.start(exchange, self._answer_metrics(exchange), "metrics")
 
     async def _answer_metrics(self, exchange: Exchange) -> None:
         await self.patrol.refresh_counters()

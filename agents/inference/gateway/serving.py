@@ -176,8 +176,9 @@ class Serving:
                 replica.restart_at_s = at_s
                 self.loop.call_later(at_s - time.monotonic(), self._handle, replica, core.RestartDue(number))
             case core.Forget():
-                if self.replicas.get(replica.id) is replica:
+                if self.replicas.get(replica.id) is replica:  # and not one that came after it
                     del self.replicas[replica.id]
+                    self.place.remove_logs(replica.id)
 
     def _start(self, replica: Replica, number: int, spec: ServingSpec) -> None:
         worker = WorkerProcess(replica.id, number, spec, self)

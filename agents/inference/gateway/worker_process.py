@@ -70,6 +70,17 @@ class WorkerPlace:
         """Where a replica's workers write what they print."""
         return self.logs / f"{replica}.log"
 
+    def remove_logs(self, replica: str) -> None:
+        """The replica is no more."""
+        log = self.log(replica)
+        for path in (log, full_log(log)):
+            path.unlink(missing_ok=True)
+
+
+def full_log(log: Path) -> Path:
+    """Where a log goes when it is full."""
+    return log.with_name(log.name + ".1")
+
 
 class WorkerProcess:
     """A worker, forked or about to be."""

@@ -106,7 +106,9 @@ def _to_array(name: str, datatype: str, lists: Any) -> NDArray[Any]:
             if any(isinstance(element, list) for element in flat.tolist()):
                 raise RefusedError(f"data of {name!r} is ragged: inner lists differ in length")
             return flat.reshape(array.shape)
-        with np.errstate(over="raise"):
+        if datatype != "FP32":
+            return np.array(lists, NUMPY[datatype])
+        with np.errstate(over="raise"):  # doubles that no float can hold would become infinite
             return np.array(lists, NUMPY[datatype])
     except (OverflowError, FloatingPointError):
         raise RefusedError(f"data of {name!r} has a number that is out of range for {datatype}") from None

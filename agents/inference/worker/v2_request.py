@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Annotated, Any
 
 import msgspec
@@ -30,11 +31,11 @@ class _Input(msgspec.Struct):
     shape: list[_Size]
     datatype: str
     parameters: _Parameters = {}
-    data: Any = None
+    data: Any = msgspec.UNSET
 
 
 class _RawInput(_Input):
-    data: msgspec.Raw = msgspec.Raw()
+    data: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
 class _Output(msgspec.Struct):
@@ -66,6 +67,21 @@ class Signature:
     outputs: tuple[TensorSpec, ...]
     optional_outputs: frozenset[str] = frozenset()
     is_open: bool = False
+
+    @cached_property
+    def input_by_name(self) -> dict[str, TensorSpec]:
+        """`inputs`, to look one up."""
+        return {spec.name: spec for spec in self.inputs}
+
+    @cached_property
+    def output_by_name(self) -> dict[str, TensorSpec]:
+        """`outputs`, to look one up."""
+        return {spec.name: spec for spec in self.outputs}
+
+    @cached_property
+    def default_outputs(self) -> tuple[str, ...]:
+        """What a request gets that names none."""
+        return tuple(spec.name for spec in self.outputs if spec.name not in self.optional_outputs)
 
 
 @dataclass(frozen=True)
@@ -126,9 +142,9 @@ def _read_input(item: _Input, blobs: memoryview, signature: Signature) -> tuple[
     """The tensor, and the binary data that is left for the inputs after it."""
     _check_input(item, signature)
     element_count(item.name, item.shape)
-    if any(key.startswith("shared_memory_") for key in item.parameters):
+    if "shared_memory_region" in item.parameters:
         raise RefusedError(f"input {item.name!r} is in shared memory, which is not enabled here")
-    has_data = item.data is not None and not (isinstance(item.data, msgspec.Raw) and not bytes(item.data))
+    has_data = item.data is not msgspec.UNSET
     size = item.parameters.get("binary_data_size")
     if size is None:
         if not has_data:
@@ -148,27 +164,35 @@ def _check_input(item: _Input, signature: Signature) -> None:
         )
     if signature.is_open:
         return
-    spec = next((spec for spec in signature.inputs if spec.name == item.name), None)
+    spec = signature.input_by_name.get(item.name)
     if spec is None:
-        names = ", ".join(spec.name for spec in signature.inputs)
+        names = ", ".join(signature.input_by_name)
         raise RefusedError(f"unexpected inference input {item.name!r} for model {signature.model!r}; it takes {names}")
     if item.datatype != spec.datatype:
         raise RefusedError(
             f"inference input {item.name!r} data-type is {item.datatype!r}, "
             f"but model {signature.model!r} expects {spec.datatype!r}"
         )
-    fits = len(item.shape) == len(spec.shape) and all(
-        want in (-1, have) for want, have in zip(spec.shape, item.shape, strict=True)
-    )
-    if not fits:
+    if not _fits(item.shape, spec.shape):
         raise RefusedError(
             f"unexpected shape for input {item.name!r} for model {signature.model!r}. "
             f"Expected {list(spec.shape)}, got {item.shape}"
         )
 
 
+def _fits(shape: list[int], wanted: tuple[int, ...]) -> bool:
+    if len(shape) != len(wanted):
+        return False
+    for have, want in zip(shape, wanted, strict=True):  # a generator would cost more than the work  # noqa: SIM110
+        if want not in (-1, have):
+            return False
+    return True
+
+
 def _check_all_given(inputs: Mapping[str, NDArray[Any]], signature: Signature) -> None:
-    missing = [] if signature.is_open else [spec.name for spec in signature.inputs if spec.name not in inputs]
+    if inputs and (signature.is_open or len(inputs) == len(signature.inputs)):
+        return  # each was looked up, so none is missing
+    missing = [name for name in signature.input_by_name if name not in inputs and not signature.is_open]
     if missing or not inputs:
         raise RefusedError(
             f"expected {max(len(signature.inputs), 1)} inputs but got {len(inputs)} inputs for model "
@@ -180,10 +204,9 @@ def _wanted_outputs(head: _Head, signature: Signature) -> tuple[WantedOutput, ..
     all_binary = _flag(head.parameters, "binary_data_output", default=False, of="the request")
     if not head.outputs:
         return _all_outputs(signature, is_binary=all_binary)
-    known = {spec.name for spec in signature.outputs}
     wanted: dict[str, WantedOutput] = {}
     for output in head.outputs:
-        if output.name not in known:
+        if output.name not in signature.output_by_name:
             raise RefusedError(f"unexpected inference output {output.name!r} for model {signature.model!r}")
         if output.name in wanted:
             raise RefusedError(f"output {output.name!r} is asked for twice")
@@ -196,9 +219,7 @@ def _wanted_outputs(head: _Head, signature: Signature) -> tuple[WantedOutput, ..
 
 
 def _all_outputs(signature: Signature, *, is_binary: bool) -> tuple[WantedOutput, ...]:
-    return tuple(
-        WantedOutput(spec.name, is_binary) for spec in signature.outputs if spec.name not in signature.optional_outputs
-    )
+    return tuple([WantedOutput(name, is_binary) for name in signature.default_outputs])
 
 
 def _flag(parameters: _Parameters, name: str, *, default: bool, of: str) -> bool:

@@ -72,7 +72,7 @@ def _checked(name: str, outputs: Tensors, signature: Signature, plugin: str) -> 
     array = outputs.get(name)
     if not isinstance(array, np.ndarray):
         raise PluginError(plugin, f"predict gave {type(array).__name__} for output {name!r}, expected an array")
-    spec = next((spec for spec in signature.outputs if spec.name == name), None)
+    spec = signature.output_by_name.get(name)
     if spec is not None and spec.datatype == "BF16" and array.dtype.kind == "f":
         return array, "BF16"
     datatype = datatype_of(array)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from shoal.agents.inference.gateway.http.tasks import AnswerTasks
 from shoal.agents.inference.gateway.remote import RemoteModels, Upstream
 from shoal.descriptions.errors import RefusedError
 from shoal.descriptions.messages.gateway import ServingSpec
@@ -275,13 +276,13 @@ def test_the_least_busy_endpoint_by_weight_is_chosen() -> None:
 
 def test_routes_of_a_table_are_checked_before_the_old_ones_go() -> None:
     async def run() -> None:
-        remote = RemoteModels("me", 2, 1000, asyncio.get_running_loop())
+        remote = RemoteModels("me", 2, 1000, AnswerTasks(asyncio.get_running_loop()))
         remote.put(Routes("m", 1, (Endpoint("n", "http://127.0.0.1:1"),)))
         with pytest.raises(RefusedError):
             remote.put(Routes("m", 2, (Endpoint("n", "nonsense"),)))
         assert remote.has("m")
         assert remote.routes["m"].generation == 1
-        await remote.close(0.0)
+        remote.close()
 
     asyncio.run(run())
 
