@@ -12,15 +12,14 @@ from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Self, TypeVar
 
-import numpy as np
-
 from ..descriptions.errors import ShoalError
+from ..descriptions.kinds import Kind
 from ..descriptions.kinds.meta import PluginUse
 from ..policies.registry import PolicySettings
 from .placement import Placement
 from .planner.decide import Planner
+from .planner.explanation import Explanation, WhatIf
 from .planner.policies import Policies
-from .planner.round import Round
 from .planner.snapshot import Need, PlanProposal, PolicyFault, Snapshot
 
 T = TypeVar("T")
@@ -68,7 +67,17 @@ class Planning:
         self, snapshot: Snapshot, application: str, component: str, nodes: Sequence[str]
     ) -> tuple[tuple[str, float], ...]:
         """Node name and score, for those of `nodes` on which one more replica could stand."""
-        return await self.ask(lambda: self._scores(snapshot, application, component, nodes))
+        return await self.ask(lambda: self._planner.scores(snapshot, application, component, nodes, snapshot.version))
+
+    async def explain(self, snapshot: Snapshot, application: str, component: str, node: str = "") -> Explanation:
+        """Why a component is where it is; `RefusedError` where the snapshot doesn't know what is asked about."""
+        return await self.ask(lambda: self._planner.why(snapshot, application, component, node, snapshot.version))
+
+    async def what_if(
+        self, snapshot: Snapshot, changed: Sequence[Kind], removed: Sequence[tuple[str, str]] = ()
+    ) -> WhatIf:
+        """What would happen with other descriptions; nothing is touched."""
+        return await self.ask(lambda: self._planner.what_if(snapshot, changed, removed, snapshot.version))
 
     async def refresh(self) -> tuple[PolicyFault, ...]:
         """Look for changed policy files."""
@@ -80,23 +89,4 @@ class Planning:
 
     def better_node(self, snapshot: Snapshot, replica: Placement) -> str:
         """The node that scores best for a replica, if that isn't its own. For adaptation, in the planner's thread."""
-        names = [state.node.metadata.name for state in snapshot.nodes]
-        scored = dict(self._scores(snapshot, replica.application, replica.component, names))
-        own = scored.pop(replica.node_name, float("-inf"))
-        best = max(sorted(scored), key=lambda name: scored[name], default="")
-        return best if best and scored[best] > own else ""
-
-    def _scores(
-        self, snapshot: Snapshot, application: str, component: str, nodes: Sequence[str]
-    ) -> tuple[tuple[str, float], ...]:
-        table = self._planner.table(snapshot)
-        found = table.component(application, component)
-        if found is None:
-            return ()
-        current = Round(table, self._policies, snapshot.version)
-        trial = current.run(Need(application, component, 0, "move"), *found)
-        rows = np.flatnonzero(trial.evaluation.allowed())
-        totals = trial.scoring.totals(rows) if len(rows) else np.zeros(0)
-        current.close_trial(trial)
-        named = {table.nodes.names[row]: float(total) for row, total in zip(rows, totals, strict=True)}
-        return tuple((name, named[name]) for name in nodes if name in named)
+        return self._planner.better_node(snapshot, replica, snapshot.version)

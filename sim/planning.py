@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from ..control_plane.placement import Placement
 from ..control_plane.planner.decide import Planner
 from ..control_plane.planner.policies import Policies
-from ..control_plane.planner.round import Round
 from ..control_plane.planner.snapshot import Need, PlanProposal, Snapshot
 
 
@@ -25,22 +24,8 @@ class Planning:
         self, snapshot: Snapshot, application: str, component: str, nodes: Sequence[str]
     ) -> tuple[tuple[str, float], ...]:
         """Node name and score for those of `nodes` on which one more replica could stand."""
-        table = self._planner.table(snapshot)
-        found = table.component(application, component)
-        if found is None:
-            return ()
-        current = Round(table, self._planner.policies, 0)
-        trial = current.run(Need(application, component, 0, "move"), *found)
-        ranking = current.ranked(trial)
-        totals = zip(ranking.rows.tolist(), ranking.totals().tolist(), strict=True)
-        named = {table.nodes.names[row]: total for row, total in totals}
-        current.close_trial(trial)
-        return tuple((name, named[name]) for name in nodes if name in named)
+        return self._planner.scores(snapshot, application, component, nodes)
 
     def better_node(self, snapshot: Snapshot, replica: Placement) -> str:
         """The node that scores best for the replica, if that is not its own; empty otherwise."""
-        names = [state.node.metadata.name for state in snapshot.nodes]
-        scored = dict(self.scores(snapshot, replica.application, replica.component, names))
-        own = scored.pop(replica.node_name, float("-inf"))
-        best = max(sorted(scored), key=lambda name: scored[name], default="")
-        return best if best and scored[best] > own else ""
+        return self._planner.better_node(snapshot, replica)

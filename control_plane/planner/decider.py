@@ -15,6 +15,7 @@ from ...policies.actions import Action
 from ...policies.asking import Rating
 from ...policies.node_table import BoolArray
 from ...policies.policy import Rescore
+from ...policies.reading import MetricUse
 from ...policies.view import View
 
 
@@ -59,6 +60,11 @@ class Decider(Protocol):
     @property
     def is_adapting(self) -> bool:
         """Whether it analyses and plans."""
+        ...
+
+    @property
+    def metrics(self) -> tuple[MetricUse, ...]:
+        """What it reads through its view."""
         ...
 
     def rate(self, component: Component, view: View, asked: BoolArray, *, reasons: bool = False) -> Rating:

@@ -26,6 +26,11 @@ class Fence:
     def __init__(self) -> None:
         self._records: dict[str, _Record] = {}
 
+    @property
+    def is_clean(self) -> bool:
+        """Whether nothing counts against any policy."""
+        return not self._records
+
     def strike(self, policy: str, message: str) -> PolicyFault:
         """Count a fault."""
         record = self._records.setdefault(policy, _Record())

@@ -11,6 +11,7 @@ from ...policies.actions import Action
 from ...policies.asking import Rating, ask_actions, ask_rating, ask_row
 from ...policies.node_table import BoolArray
 from ...policies.policy import Policy, Rescore, adapts, places, scores
+from ...policies.reading import MetricUse
 from ...policies.view import View
 
 
@@ -47,6 +48,11 @@ class Local:
     def is_adapting(self) -> bool:
         """Whether it analyses and plans."""
         return adapts(type(self.policy))
+
+    @property
+    def metrics(self) -> tuple[MetricUse, ...]:
+        """As the class says."""
+        return self.policy.metrics
 
     def rate(self, component: Component, view: View, asked: BoolArray, *, reasons: bool = False) -> Rating:
         """Ask the hooks that the policy overrides."""

@@ -56,6 +56,13 @@ class Panels:
         if fault.fenced:
             self._known.clear()
 
+    def good(self, panel: Panel) -> None:
+        """Count a good answer of each policy."""
+        if self._policies.fence.is_clean:
+            return
+        for decider in panel.deciders:
+            self._policies.fence.good(decider.name)
+
     def _seated(self, seats: Sequence[Seat], broken: Mapping[str, str]) -> Panel:
         panel = Panel()
         missing = 0.0

@@ -18,6 +18,7 @@ from ...policies.actions import Action
 from ...policies.asking import Rating
 from ...policies.node_table import BoolArray, FloatArray
 from ...policies.policy import Rescore
+from ...policies.reading import MetricUse
 from ...policies.request import Request, request_of
 from ...policies.view import View
 from .constraint import Constraint, Question
@@ -65,6 +66,7 @@ class Preferences:
     is_placing: bool = True
     is_scoring: bool = True
     is_adapting: bool = False
+    metrics: tuple[MetricUse, ...] = ()
 
     def rate(self, component: Component, view: View, asked: BoolArray, *, reasons: bool = False) -> Rating:
         """Add up."""
@@ -98,6 +100,7 @@ class Companions:
     is_placing: bool = True
     is_scoring: bool = True
     is_adapting: bool = False
+    metrics: tuple[MetricUse, ...] = ()
 
     def rate(self, component: Component, view: View, asked: BoolArray, *, reasons: bool = False) -> Rating:
         """Evaluate the others' own constraints, and room for all together."""

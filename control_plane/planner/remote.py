@@ -40,6 +40,7 @@ from ...policies.frames import (
 )
 from ...policies.node_table import BoolArray, FloatArray
 from ...policies.policy import Rejection, Rescore
+from ...policies.reading import MetricUse
 from ...policies.registry import PolicySettings, Source, read_source
 from ...policies.view import View
 from .policy_process import PolicyProcess
@@ -196,6 +197,7 @@ class Remote:
     is_placing: bool
     is_scoring: bool
     is_adapting: bool
+    metrics: tuple[MetricUse, ...]
 
     @staticmethod
     def bound(host: RemoteHost, weight: float, options: str) -> Remote:
@@ -212,6 +214,7 @@ class Remote:
             loaded.is_placing,
             loaded.is_scoring,
             loaded.is_adapting,
+            loaded.metrics,
         )
 
     def rate(self, component: Component, view: View, asked: BoolArray, *, reasons: bool = False) -> Rating:

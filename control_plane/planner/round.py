@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -19,7 +19,7 @@ from ...descriptions.kinds.application import Component
 from ...policies.request import request_of
 from ...policies.view import View
 from ..placement import Reservation
-from .constraint import Question
+from .constraint import Question, everywhere
 from .evaluation import Evaluation
 from .panel import Panel, Panels
 from .policies import BUILT_IN, Policies
@@ -47,8 +47,6 @@ class Trial:
     """Nodes that fail each constraint, before the first replica or when no node was left."""
     feasible: int = 0
     """Nodes that could take the first replica."""
-    ranking: Ranking | None = None
-    """Before the first replica."""
     choices: list[Choice] = field(default_factory=list)
     rows: list[int] = field(default_factory=list)
     reserved: list[Reservation] = field(default_factory=list)
@@ -58,8 +56,15 @@ class Trial:
 class Round:
     """Decides needs over a table that nothing else uses meanwhile."""
 
-    def __init__(self, table: Table, policies: Policies, seed: int, broken: Mapping[str, str] | None = None) -> None:
-        """`broken` are policies that are not to be asked, with why: those that failed in a round that is replayed."""
+    def __init__(
+        self,
+        table: Table,
+        policies: Policies,
+        seed: int,
+        broken: Mapping[str, str] | None = None,
+        position: int = 0,
+    ) -> None:
+        """`broken` are policies that are not to be asked, with why; a replay takes it and `position` from a record."""
         self.table = table
         self.inputs = table.digest()
         told = f"{table.snapshot.version}/{seed}/".encode() + self.inputs
@@ -67,7 +72,7 @@ class Round:
         self._policies = policies
         self._panels = Panels(table.snapshot, policies, broken or {})
         self._seed = seed
-        self._position = 0
+        self._position = position
 
     @property
     def faults(self) -> tuple[PolicyFault, ...]:
@@ -86,15 +91,23 @@ class Round:
         self.close_trial(trial)
         return decision
 
-    def run(self, need: Need, application: Application, component: Component, *, reasons: bool = False) -> Trial:
-        """Decide without writing; where a policy fails, start the need again without it, so that it can be replayed."""
+    def run(
+        self, need: Need, application: Application, component: Component, look: Callable[[Trial], None] | None = None
+    ) -> Trial:
+        """Decide without writing. Where a policy fails, the need is started again without it, so it can be replayed.
+
+        `look` is called before the first replica is placed; with it, policies are asked about every node and for
+        reasons.
+        """
         mark = self.table.mark()
         broken: dict[str, str] = {}
         while True:
-            panel = self._panels.of(application, broken)
             try:
-                trial = self.open_trial(need, application, component, panel, reasons=reasons)
+                trial = self.open_trial(need, application, component, broken, is_asking_all=look is not None)
+                if look is not None:
+                    look(trial)
                 self.choose(trial, need.count)
+                self._panels.good(trial.panel)
                 return trial
             except PluginError as error:
                 if error.plugin == BUILT_IN or error.plugin in broken:
@@ -105,20 +118,27 @@ class Round:
                 self.table.ledger.siblings[:] = 0
 
     def open_trial(
-        self, need: Need, application: Application, component: Component, panel: Panel, *, reasons: bool = False
+        self,
+        need: Need,
+        application: Application,
+        component: Component,
+        broken: Mapping[str, str],
+        *,
+        is_asking_all: bool = False,
     ) -> Trial:
         """Evaluate and score all nodes for the first replica of a need; `close_trial` must follow."""
+        panel = self._panels.of(application, broken)
         question = self._question(need, application, component)
         evaluation = Evaluation(question)
-        view = self._view(question)
         deciders = [*panel.deciders, *preferences_of(question, panel.deciders)]
-        scoring = Scoring(deciders, component, view, evaluation.open, reasons=reasons)
+        asked = everywhere(question, True) if is_asking_all else evaluation.open
+        scoring = Scoring(deciders, component, self._view(question), asked, reasons=is_asking_all)
         evaluation.refuse(scoring.refusals)
         return Trial(question, evaluation, scoring, panel, evaluation.counts())
 
     def choose(self, trial: Trial, count: int) -> None:
         """Place up to `count` replicas, each on the node with the highest total at that moment."""
-        ranking = trial.ranking = self.ranked(trial)
+        ranking = self.ranked(trial)
         trial.feasible = len(ranking.rows)
         trial.top = _top(trial, ranking, self.table.nodes.names)
         for at in range(count):

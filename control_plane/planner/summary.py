@@ -12,13 +12,11 @@ NAMES_SHOWN = 5
 def summary_of(need: Need, nodes: Sequence[str], unplaced: int, counts: Mapping[str, int], of: int) -> str:
     """What became of a need; `counts` say how many of the slice's `of` nodes fail each constraint."""
     if not unplaced:
-        return f"{_replicas(len(nodes))} of {need.key} placed on {_listed(nodes)}"
+        return f"{replicas(len(nodes))} of {need.key} placed on {listed(nodes)}"
     why = why_not(counts, of)
     if not nodes:
-        return f"{_replicas(unplaced)} of {need.key} found no node: {why}"
-    return (
-        f"{len(nodes)} of {need.count} replicas of {need.key} placed on {_listed(nodes)}; no node for the rest: {why}"
-    )
+        return f"{replicas(unplaced)} of {need.key} found no node: {why}"
+    return f"{len(nodes)} of {need.count} replicas of {need.key} placed on {listed(nodes)}; no node for the rest: {why}"
 
 
 def why_not(counts: Mapping[str, int], of: int) -> str:
@@ -29,11 +27,13 @@ def why_not(counts: Mapping[str, int], of: int) -> str:
     return f"of {of} nodes fail {', '.join(f'{nodes} {name}' for name, nodes in failing)}"
 
 
-def _replicas(count: int) -> str:
+def replicas(count: int) -> str:
+    """`1 replica`, `3 replicas`."""
     return "1 replica" if count == 1 else f"{count} replicas"
 
 
-def _listed(nodes: Sequence[str]) -> str:
+def listed(nodes: Sequence[str]) -> str:
+    """The first few names, each once, and how many more."""
     distinct = list(dict.fromkeys(nodes))
     rest = f" and {len(distinct) - NAMES_SHOWN} more" if len(distinct) > NAMES_SHOWN else ""
     return ", ".join(distinct[:NAMES_SHOWN]) + rest

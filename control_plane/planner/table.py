@@ -155,24 +155,26 @@ class Table:
 
     def _count_placements(self) -> None:
         now = {placement.id: placement for placement in self.snapshot.placements}
+        # A replica that another one is to replace holds its resources, and counts for nothing else.
+        replaced = {placement.replaces for placement in now.values() if placement.replaces and _is_wanted(placement)}
         for replica_id, placed in list(self._placed.items()):
-            if not placed.is_still(now.get(replica_id)) or placed.placement.reserved is None:
+            if not placed.is_still(now.get(replica_id), replica_id not in replaced):
                 self._uncount(placed)
                 del self._placed[replica_id]
         for replica_id in sorted(now.keys() - self._placed.keys()):
-            self._placed[replica_id] = self._count(now[replica_id])
+            self._placed[replica_id] = self._count(now[replica_id], replica_id not in replaced)
 
-    def _count(self, placement: Placement) -> _Placed:
+    def _count(self, placement: Placement, is_head: bool) -> _Placed:
         held = placement.reserved or self._described(placement)
         row = self._row(placement)
-        counts = placement.wanted == "run" and not placement.lost
+        counts = is_head and _is_wanted(placement)
         if row is not None:
             self.ledger.commit(row, held)
         if counts:
             self.totals.add(held)
             if row is not None:
                 self.replicas.insert(_replica(placement, row))
-        return _Placed(placement, held, row, counts)
+        return _Placed(placement, held, row, is_head, counts)
 
     def _uncount(self, placed: _Placed) -> None:
         placement = placed.placement
@@ -214,10 +216,17 @@ class _Placed:
     placement: Placement
     held: Reservation
     node_row: int | None
+    is_head: bool
     counts: bool
 
-    def is_still(self, placement: Placement | None) -> bool:
-        return placement is self.placement or placement == self.placement
+    def is_still(self, placement: Placement | None, is_head: bool) -> bool:
+        """Whether it need not be counted again; one without a reservation is, as its description may have changed."""
+        is_same = placement is self.placement or placement == self.placement
+        return is_same and is_head == self.is_head and self.placement.reserved is not None
+
+
+def _is_wanted(placement: Placement) -> bool:
+    return placement.wanted == "run" and not placement.lost
 
 
 def model_of(component: Component, models: Mapping[str, Model]) -> Model | None:
