@@ -20,6 +20,7 @@ from .placement import Placement
 from .planner.decide import Planner
 from .planner.explanation import Explanation, WhatIf
 from .planner.policies import Policies
+from .planner.record import readable
 from .planner.snapshot import Need, PlanProposal, PolicyFault, Snapshot
 
 T = TypeVar("T")
@@ -78,6 +79,10 @@ class Planning:
     ) -> WhatIf:
         """What would happen with other descriptions; nothing is touched."""
         return await self.ask(lambda: self._planner.what_if(snapshot, changed, removed, snapshot.version))
+
+    def read_record(self, data: bytes) -> dict[str, object]:
+        """A decision's record, for people."""
+        return readable(data)
 
     async def refresh(self) -> tuple[PolicyFault, ...]:
         """Look for changed policy files."""

@@ -100,3 +100,18 @@ def decode_record(data: bytes) -> DecisionRecord:
         return _DECODER.decode(data)
     except (msgspec.DecodeError, ValueError) as error:
         raise ProtocolError(f"decision record: {error}") from None
+
+
+def readable(data: bytes) -> dict[str, object]:
+    """A record for people and JSON, with names instead of positions; bytes are hexadecimal."""
+    return {key: _readable(value) for key, value in msgspec.structs.asdict(decode_record(data)).items()}
+
+
+def _readable(value: object) -> object:
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, tuple):
+        return [_readable(one) for one in value]
+    if isinstance(value, (PolicyRecord, Choice, Scored)):
+        return {key: _readable(one) for key, one in msgspec.structs.asdict(value).items()}
+    return msgspec.to_builtins(value)

@@ -1,8 +1,4 @@
-"""Where the description lets replicas stand: layers, node names and node labels.
-
-Labels are compared as Kubernetes compares node affinity:
-https://kubernetes.io/docs/concepts/scheduling-eviction/assign-pod-node/#operators
-"""
+"""Where the description lets replicas stand: layers, node names and node labels."""
 
 from __future__ import annotations
 
@@ -12,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ....descriptions.kinds.meta import LabelOperator, LabelRequirement
+from ....descriptions.labels import matches
 from ....policies.node_table import BoolArray
 from ..constraint import Constraint, Constraints, Question
 from ..explanation import Failure
@@ -68,62 +65,52 @@ class Label(Constraint):
 
     name: str
     """One constraint a label, so that counts tell them apart."""
-    label: str
-    operator: LabelOperator
-    values: tuple[str, ...]
+    requirement: LabelRequirement
 
     @property
     def key(self) -> Hashable:
-        return ("label", self.label, self.operator, self.values)
+        one = self.requirement
+        return ("label", one.key, one.operator, one.values)
 
     def mask(self, question: Question) -> BoolArray:
-        column = question.table.nodes.label(self.label)
-        passing = [self._accepts(value) for value in column.values]
-        return np.array([*passing, self._accepts(None)], dtype=np.bool_)[column.codes]
+        column = question.table.nodes.label(self.requirement.key)
+        passing = [self._accepts(value) for value in (*column.values, None)]
+        return np.array(passing, dtype=np.bool_)[column.codes]
 
     def failure(self, question: Question, row: int) -> Failure | None:
-        value = question.table.nodes.facts[row].labels.get(self.label)
+        key = self.requirement.key
+        value = question.table.nodes.facts[row].labels.get(key)
         if self._accepts(value):
             return None
-        has = f"has no label {self.label}" if value is None else f"label {self.label}={value}"
+        has = f"has no label {key}" if value is None else f"label {key}={value}"
         return Failure(self.name, f"{has}, needs {self._wanted()}", self._change(value))
 
     def _accepts(self, value: str | None) -> bool:
-        match self.operator:
-            case LabelOperator.IN:
-                return value in self.values
-            case LabelOperator.NOT_IN:
-                return value not in self.values
-            case LabelOperator.EXISTS:
-                return value is not None
-            case LabelOperator.DOES_NOT_EXIST:
-                return value is None
-        number, bound = _number(value), _number(self.values[0] if self.values else None)
-        if number is None or bound is None:
-            return False
-        return number > bound if self.operator is LabelOperator.GT else number < bound
+        return matches((self.requirement,), {} if value is None else {self.requirement.key: value})
 
     def _wanted(self) -> str:
+        values = self.requirement.values
         words = {
-            LabelOperator.IN: _one_of(self.values),
-            LabelOperator.NOT_IN: f"none of {', '.join(self.values)}",
+            LabelOperator.IN: _one_of(values),
+            LabelOperator.NOT_IN: f"none of {', '.join(values)}",
             LabelOperator.EXISTS: "any value",
             LabelOperator.DOES_NOT_EXIST: "none",
-            LabelOperator.GT: f"more than {', '.join(self.values)}",
-            LabelOperator.LT: f"less than {', '.join(self.values)}",
+            LabelOperator.GT: f"more than {', '.join(values)}",
+            LabelOperator.LT: f"less than {', '.join(values)}",
         }
-        return words[self.operator]
+        return words[self.requirement.operator]
 
     def _change(self, value: str | None) -> str:
-        match self.operator:
-            case LabelOperator.IN if self.values:
-                return f"label it {self.label}={self.values[0]}"
+        key = self.requirement.key
+        match self.requirement.operator:
+            case LabelOperator.IN if self.requirement.values:
+                return f"label it {key}={self.requirement.values[0]}"
             case LabelOperator.EXISTS:
-                return f"give it a label {self.label}"
+                return f"give it a label {key}"
             case LabelOperator.NOT_IN | LabelOperator.DOES_NOT_EXIST:
-                return f"remove its label {self.label}={value}"
+                return f"remove its label {key}={value}"
             case _:
-                return f"give label {self.label} {self._wanted()}"
+                return f"give label {key} {self._wanted()}"
 
 
 def place(question: Question, into: Constraints) -> None:
@@ -134,21 +121,9 @@ def place(question: Question, into: Constraints) -> None:
     if placement.nodes:
         into.static.append(Names(placement.nodes))
     for requirement in placement.labels:
-        into.static.append(_label(requirement))
-
-
-def _label(requirement: LabelRequirement) -> Label:
-    return Label(f"label {requirement.key}", requirement.key, requirement.operator, requirement.values)
+        into.static.append(Label(f"label {requirement.key}", requirement))
 
 
 def _one_of(names: tuple[str, ...]) -> str:
     shown = ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
     return shown if len(names) == 1 else f"one of {shown}"
-
-
-def _number(value: str | None) -> float | None:
-    try:
-        number = float(value) if value is not None else None
-    except ValueError:
-        return None
-    return number if number == number else None
