@@ -17,8 +17,8 @@ from pydantic_core import core_schema
 
 from ... import __version__
 from .answers import Problem
-from .problems import PROBLEM_JSON, TITLES
-from .route import BYTES, JSON, MERGE_PATCH, PATH_PARAMETERS, Route
+from .problems import TITLES
+from .route import BYTES, JSON, MERGE_PATCH, PATH_PARAMETERS, PROBLEM_JSON, Route
 
 Schema = dict[str, Any]
 

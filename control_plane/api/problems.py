@@ -24,10 +24,10 @@ from .refusals import (
     UnavailableError,
     UnsupportedError,
 )
+from .route import PROBLEM_JSON
 
 log = logging.getLogger(__name__)
 
-PROBLEM_JSON = "application/problem+json"
 FAULTS_MAX = 50
 
 TITLES = {

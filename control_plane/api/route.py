@@ -20,6 +20,7 @@ DEADLINE_S = 30.0
 JSON = "application/json"
 MERGE_PATCH = "application/merge-patch+json"
 BYTES = "application/octet-stream"
+PROBLEM_JSON = "application/problem+json"
 
 Method = Literal["GET", "PUT", "PATCH", "POST", "DELETE"]
 Stream = Literal["", "events", "bytes", "text", "html"]
