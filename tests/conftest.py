@@ -54,10 +54,15 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    if CASES:
-        terminalreporter.section("cases tried")
-        for test, count in sorted(CASES.items()):
-            terminalreporter.write_line(f"{count:>8,} {test}")
+    if not CASES:
+        return
+    by_file: dict[str, int] = {}
+    for test, count in CASES.items():
+        by_file[test.partition("::")[0]] = by_file.get(test.partition("::")[0], 0) + int(str(count))
+    terminalreporter.section("cases tried")
+    for file, count in sorted(by_file.items()):
+        terminalreporter.write_line(f"{count:>8,} {file}")
+    terminalreporter.write_line(f"{sum(by_file.values()):>8,} in all")
 
 
 # Brokers of slice `test`, each with its data in the test's folder: `url`, `password(username)`, `kill()`, `start()`.
