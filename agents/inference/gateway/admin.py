@@ -122,12 +122,10 @@ class Admin:
             raise RefusedError(f"there are {REPLICAS_MAX} replicas already")
         spec = decode(ServingSpec, _body(exchange))
         _check_spec(spec, set(self.serving.zygotes))
-        before = self.serving.replicas.get(name)
-        started = before.workers.keys() if before else frozenset()
-        started = frozenset(started)
-        replica = self.serving.put(name, spec, retry=_query(exchange, "retry", 0.0) > 0)
-        is_new = replica is not before or not replica.workers.keys() <= started
-        exchange.answer_json(self.reports.report(replica), 202 if is_new else 200)
+        before = frozenset(self.serving.workers)
+        replica = self.serving.put(name, spec)
+        has_begun = any(number not in before for number in replica.workers)
+        exchange.answer_json(self.reports.report(replica), 202 if has_begun else 200)
 
     async def _delete(self, exchange: Exchange, name: str) -> None:
         if (replica := self._known(exchange, name)) is not None:

@@ -19,10 +19,9 @@ DEATHS_WINDOW_S = 600.0
 
 @dataclass(frozen=True)
 class SpecPut:
-    """The agent wants this served. `retry` starts a broken replica again though nothing changed."""
+    """The agent wants this served; said again of something broken, it is tried again (the agent paces that)."""
 
     spec: ServingSpec
-    retry: bool = False
 
 
 @dataclass(frozen=True)
@@ -177,8 +176,7 @@ class ReplicaCore:
     def _put(self, event: SpecPut) -> list[Effect]:
         assert not self.is_deleted
         newest = self.update or self.serving
-        is_retry = event.retry and newest is not None and newest.phase == "broken"
-        if newest is not None and newest.spec == event.spec and not is_retry:
+        if newest is not None and newest.spec == event.spec and newest.phase != "broken":
             return []
         effects = self._drop_update()
         if self.serving is not None and self.serving.phase == "ready":

@@ -83,13 +83,13 @@ class Serving:
 
     # -- orders of the admin API -------------------------------------------------------------------
 
-    def put(self, replica_id: str, spec: ServingSpec, *, retry: bool = False) -> Replica:
+    def put(self, replica_id: str, spec: ServingSpec) -> Replica:
         """Have a replica serve this."""
         replica = self.replicas.get(replica_id)
         if replica is None or replica.core.is_deleted:
             replica = Replica(replica_id, ReplicaCore(self._numbers), ReplicaStats(LatencyWindow(time.monotonic())))
             self.replicas[replica_id] = replica
-        self._handle(replica, core.SpecPut(spec, retry))
+        self._handle(replica, core.SpecPut(spec))
         return replica
 
     def delete(self, replica: Replica, drain_s: float) -> None:

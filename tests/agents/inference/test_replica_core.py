@@ -82,8 +82,8 @@ def test_a_swap_that_fails_leaves_the_old_one_serving(ready: ReplicaCore) -> Non
     assert ready.phase == "ready"
     assert ready.update is not None
     assert (ready.update.phase, ready.update.reason) == ("broken", "no such operator")
-    assert ready.handle(SpecPut(TWO), 4.0) == [], "the same again is no new try"
-    assert ready.handle(SpecPut(TWO, retry=True), 5.0) == [StartWorker(3, TWO)]
+    assert ready.handle(SpecPut(TWO), 4.0) == [StartWorker(3, TWO)], "said again it is tried again"
+    assert ready.handle(SpecPut(TWO), 5.0) == []
 
 
 def test_a_worker_that_dies_in_a_swap_leaves_the_old_one_serving(ready: ReplicaCore) -> None:
@@ -106,12 +106,11 @@ def test_a_third_spec_replaces_the_second(ready: ReplicaCore) -> None:
     assert ready.handle(SpecPut(three), 2.5) == [Kill(2), StartWorker(3, three)]
 
 
-def test_a_load_that_fails_is_broken_until_another_spec(core: ReplicaCore) -> None:
+def test_a_load_that_fails_is_broken_until_the_next_put(core: ReplicaCore) -> None:
     core.handle(SpecPut(ONE), 0.0)
     assert core.handle(LoadFailed(1, "no model"), 1.0) == [Kill(1)]
     assert core.phase == "broken"
-    assert core.handle(SpecPut(ONE), 2.0) == []
-    assert core.handle(SpecPut(ONE, retry=True), 3.0) == [StartWorker(2, ONE)]
+    assert core.handle(SpecPut(ONE), 3.0) == [StartWorker(2, ONE)], "said again it is tried again"
     core.handle(LoadFailed(2, "no model"), 4.0)
     assert core.handle(SpecPut(TWO), 5.0) == [StartWorker(3, TWO)]
 
@@ -218,9 +217,9 @@ class AnyOrder(RuleBasedStateMachine):
         self.perform(self.core.handle(event, self.now_s))  # type: ignore[arg-type]
 
     @precondition(lambda self: not self.core.is_deleted)
-    @rule(spec=st.sampled_from([ONE, TWO, replace_spec(ONE)]), retry=st.booleans())
-    def put(self, spec: ServingSpec, retry: bool) -> None:
-        self.handle(SpecPut(spec, retry))
+    @rule(spec=st.sampled_from([ONE, TWO, replace_spec(ONE)]))
+    def put(self, spec: ServingSpec) -> None:
+        self.handle(SpecPut(spec))
 
     @precondition(lambda self: self.running - self.taking)
     @rule(data=st.data(), good=st.booleans())
