@@ -10,9 +10,11 @@ head, and heads are what is counted.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
+
+import msgspec
 
 from ..descriptions.kinds.application import Component, OnReturn
 from .placement import Placement
@@ -131,7 +133,7 @@ class _Findings:
 def reconcile(situation: Situation) -> Difference:
     """The difference between what should be and what is."""
     forget = tuple(placement.id for placement in situation.placements if placement.node_uid not in situation.nodes)
-    running = tuple(p for p in situation.placements if p.wanted == "run" and p.id not in forget)
+    running = linked(p for p in situation.placements if p.id not in forget)
     found = _Findings()
     _end_drains(situation, found)
     if situation.component is None:
@@ -141,7 +143,7 @@ def reconcile(situation: Situation) -> Difference:
         _returns(situation, situation.component, running, found)
         _abandon(situation, running, found)
         stopped = found.stopped()
-        left = tuple(placement for placement in running if placement.id not in stopped)
+        left = linked(situation.placements, without={*stopped, *forget})
         _heads(situation, situation.component, left, found, was_forgotten=bool(forget))
     wake_s = min(found.wakes_s, default=None)
     return Difference(
@@ -153,6 +155,26 @@ def reconcile(situation: Situation) -> Difference:
         tuple(found.compare),
         wake_s,
     )
+
+
+def linked(placements: Iterable[Placement], without: Container[str] = ()) -> tuple[Placement, ...]:
+    """Replicas that should run, each replacing the nearest one before it in its chain that should run, too.
+
+    A replica in the middle that stops is no gap: what it replaced stays replaced, and must not count as a head.
+    """
+    placements = tuple(placements)
+    before = {placement.id: placement.replaces for placement in placements}
+    running = {one.id for one in placements if one.wanted == "run" and one.id not in without}
+    found = []
+    for placement in placements:
+        if placement.id not in running:
+            continue
+        replaces = placement.replaces
+        while replaces in before and replaces not in running:
+            replaces = before[replaces]
+        is_same = replaces == placement.replaces
+        found.append(placement if is_same else msgspec.structs.replace(placement, replaces=replaces))
+    return tuple(found)
 
 
 def heads_of(running: Iterable[Placement]) -> tuple[Placement, ...]:
