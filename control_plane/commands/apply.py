@@ -61,7 +61,7 @@ ProgressOf = Callable[[str], Callable[[int, int], None]]
 
 def apply_one(client: BlockingClient, one: Described, dry_run: bool, progress: ProgressOf) -> tuple[str, Kind]:
     """Apply one object; what was done to it, and how it is stored now."""
-    kind = one.kind
+    kind = announced(one)
     before = client.run(lambda api: found(api, type(kind), kind.metadata.name))
     kept = client.run(lambda api: api.apply(kind, dry_run=dry_run))
     said = "[green]created[/]" if before is None else "[yellow]configured[/]"
@@ -75,6 +75,16 @@ def apply_one(client: BlockingClient, one: Described, dry_run: bool, progress: P
             said += f", [green]uploaded[/] {path.stat().st_size:,} bytes"
             kept = client.run(lambda api: api.get(Model, kind.metadata.name))
     return said, kept
+
+
+def announced(one: Described) -> Kind:
+    """The object as it is sent: a model says which bytes it means, so that none runs with those of the version before."""
+    kind = one.kind
+    if not isinstance(kind, Model) or not kind.spec.source.file or kind.spec.source.sha256 is not None:
+        return kind
+    path = model_file(one, kind)
+    source = kind.spec.source.model_copy(update={"sha256": sha256_of(path), "size": path.stat().st_size})
+    return kind.model_copy(update={"spec": kind.spec.model_copy(update={"source": source})})
 
 
 async def found(api: Client, kind: type[Kind], name: str) -> Kind | None:
