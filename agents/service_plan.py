@@ -18,7 +18,7 @@ PIP_S = 1800.0
 """Wheels over a slow line, unpacked to a slow SD card."""
 STOP_S = 120.0
 STATE = "/var/lib/shoal/agent"
-RUNTIME = "/run/shoal/agent"
+RUNTIME = "/run/shoal"
 OPT = "/opt/shoal"
 NEW_ENOUGH = "import sys, venv, ensurepip; raise SystemExit(sys.version_info < (3, 11))"
 
@@ -55,7 +55,7 @@ def plan_uninstall(options: ServiceOptions, found: Found, *, purge: bool) -> tup
         steps += [Remove(unit)]
         if options.is_live:
             steps += [_systemctl(options, "daemon-reload"), _systemctl(options, "reset-failed", UNIT, may_fail=True)]
-    steps += [Remove(options.at(RUNTIME)), Remove(options.at("/run/shoal"), only_if_empty=True)]
+    steps += [Remove(options.at(RUNTIME))]
     if purge:
         steps += [Remove(options.at(path)) for path in (str(SYSTEM_CONFIG), TOKEN, "/etc/shoal/agent.env", STATE)]
         # A control plane on this machine keeps its own files there.

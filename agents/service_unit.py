@@ -39,14 +39,14 @@ User={USER}
 Group={USER}
 # The script's first line names the version's own Python, so what it starts keeps to that version after an upgrade.
 ExecStart={PROGRAM} agent --config {SYSTEM_CONFIG}
-# Defaults of stateDir and runtimeDir: /var/lib/shoal/agent and below /run/shoal/agent; agent.yaml may name others.
-Environment=XDG_STATE_HOME=/var/lib XDG_RUNTIME_DIR=/run/shoal/agent
+# stateDir and runtimeDir are then those of root, so that `sudo shoal agent status` finds this agent.
+Environment=XDG_STATE_HOME=/var/lib XDG_RUNTIME_DIR=/run
 # Not the private /tmp, which is emptied under processes that outlive the agent.
-Environment=TMPDIR=/run/shoal/agent/tmp
+Environment=TMPDIR=/run/shoal/tmp
 EnvironmentFile=-/etc/shoal/agent.env
 StateDirectory=shoal/agent
 StateDirectoryMode=0700
-RuntimeDirectory=shoal/agent shoal/agent/tmp
+RuntimeDirectory=shoal shoal/tmp
 RuntimeDirectoryMode=0700
 RuntimeDirectoryPreserve=yes
 ConfigurationDirectory=shoal

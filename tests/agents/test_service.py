@@ -123,7 +123,7 @@ def test_uninstall_ends_what_outlives_the_agent_and_leaves_state_unless_purged()
     assert isinstance(first, WriteFile)
     assert "KillMode=control-group" in first.text
     removed = {str(step.path) for step in steps if isinstance(step, Remove)}
-    assert removed == {f"/etc/systemd/system/{UNIT}", "/run/shoal/agent", "/run/shoal", "/opt/shoal"}
+    assert removed == {f"/etc/systemd/system/{UNIT}", "/run/shoal", "/opt/shoal"}
     purged = plan_uninstall(OPTIONS, INSTALLED, purge=True)
     more = {(str(step.path), step.only_if_empty) for step in purged if isinstance(step, Remove)}
     assert {("/etc/shoal/agent.yaml", False), ("/var/lib/shoal/agent", False), ("/var/lib/shoal", True)} <= more
@@ -183,10 +183,14 @@ def test_where_state_goes_by_the_unit(monkeypatch: pytest.MonkeyPatch) -> None:
     for line in unit_text(SYSTEMD).splitlines():
         for pair in line.removeprefix("Environment=").split() if line.startswith("Environment=") else ():
             monkeypatch.setenv(*pair.split("=", 1))
-    monkeypatch.setattr(os, "geteuid", lambda: 999)
-    options = load_config(None, {})
+    theirs = []
+    for uid in (999, 0):
+        monkeypatch.setattr(os, "geteuid", lambda uid=uid: uid)
+        options = load_config(None, {})
+        theirs.append((options.state, options.runtime))
+    assert theirs[0] == theirs[1], "`sudo shoal agent status` looks where the service is"
     assert options.state == Path("/var/lib/shoal/agent")
-    assert options.runtime.is_relative_to("/run/shoal/agent")
+    assert options.runtime.parent == Path("/run/shoal")
 
 
 # --- packages and Pythons -------------------------------------------------------------------------------------------
