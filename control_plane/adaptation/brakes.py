@@ -14,6 +14,7 @@ from ...descriptions.kinds.application import Component
 from ...policies.actions import Action, Move, Scale, Set, verb_of
 from ..placement import Placement
 from ..planner.snapshot import NodeState, Snapshot
+from ..reconcile import heads_of, linked
 from .events import Looked
 from .record import Rule
 
@@ -49,9 +50,8 @@ def find_component(snapshot: Snapshot, application: str, component: str) -> tupl
 
 def replicas_of(snapshot: Snapshot, application: str, component: str) -> tuple[Placement, ...]:
     """Replicas that are wanted to run and that no other replica is about to take over from."""
-    mine = [row for row in snapshot.placements if (row.application, row.component) == (application, component)]
-    replaced = {row.replaces for row in mine if row.wanted == "run"}
-    return tuple(row for row in mine if row.wanted == "run" and row.id not in replaced)
+    mine = (row for row in snapshot.placements if (row.application, row.component) == (application, component))
+    return heads_of(linked(mine))
 
 
 def wanted_of(look: Looked, key: tuple[str, str]) -> int:
