@@ -15,6 +15,7 @@ from typing import Literal
 from ..descriptions.config_file import read_config
 from ..descriptions.errors import DescriptionError
 from ..descriptions.options import option
+from ..policies.registry import PolicySettings
 
 PREFIX = "SHOAL_CONTROL_PLANE"
 SYSTEM_CONFIG = Path("/etc/shoal/control-plane.yaml")
@@ -62,20 +63,6 @@ class BrokerOptions:
 
 
 @dataclass(frozen=True)
-class PolicyOptions:
-    """Policy plugins beside the built-in ones."""
-
-    folders: tuple[Path, ...] = ()
-    """Folders whose `*.py` files hold policy classes; reloaded when a file changes."""
-    modules: tuple[str, ...] = ()
-    """`module:Class` of installed policies."""
-    deadline_s: float = option(1.0, unit="duration", key="deadline", gt=0, le=60)
-    """For one call of a plugin; a plugin that overruns three times is fenced."""
-    memory_max: int = option(512 * 1024 * 1024, unit="bytes", ge=64 * 1024 * 1024)
-    """Address space of the policy process, beyond what it maps at its start."""
-
-
-@dataclass(frozen=True)
 class ExportOptions:
     """Where telemetry goes besides this control plane's own windows and `/metrics`."""
 
@@ -99,7 +86,7 @@ class ControlPlaneOptions:
     """SQLAlchemy URL; SQLite in the state folder when empty."""
     api: ApiOptions = ApiOptions()
     broker: BrokerOptions = BrokerOptions()
-    policies: PolicyOptions = PolicyOptions()
+    policies: PolicySettings = PolicySettings()
     export: ExportOptions = ExportOptions()
     join_token_ttl_s: float = option(900.0, unit="duration", key="joinTokenTtl", ge=10, le=604800)
     """Life of a join token when none is asked for."""

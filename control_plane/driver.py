@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from ..descriptions.errors import ProtocolError, ShoalError
 from ..descriptions.messages.lease import Heartbeat
 from ..descriptions.messages.reported import EventBatch, Reported, State
+from ..descriptions.topics import control_plane_subscriptions
 from ..telemetry.inbox import Message
 from ..telemetry.link_options import LinkState
 from ..telemetry.window_query import Moment
@@ -138,8 +139,9 @@ class Unacked:
 class Driver:
     """One life of the core."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, on_ready: Callable[[], None]) -> None:
         self.world = world
+        self._on_ready = on_ready
         self.core = Core(world.slice_name)
         self.ingest = Ingest(world.slice_name, self.core.membership.members.__contains__)
         self.timers = Timers(world.clock, self._fired)
@@ -164,8 +166,11 @@ class Driver:
         """Of the database."""
         return self.core.membership.epoch
 
-    async def live(self, *others: Callable[[], asyncio.Future[None]]) -> None:
-        """Lead until something fails. Raises what ended it, in an `ExceptionGroup`."""
+    async def live(self, *, is_first: bool = True) -> None:
+        """Lead until something fails. Raises what ended it, in an `ExceptionGroup`.
+
+        A life that isn't the first of its process has the broker repeat what it retains.
+        """
         leader = await self.world.store.lead(self.world.holder)
         image = await self.world.store.read(read_image)
         try:
@@ -181,6 +186,11 @@ class Driver:
                 self._tasks.create_task(self._listen(), name="listen")
                 self._tasks.create_task(self._look_at_load(), name="load")
                 self.ready.set()
+                self._on_ready()
+                self.link_changed(self.world.wire.link.state)
+                if not is_first:
+                    for topic_filter in control_plane_subscriptions(self.world.slice_name):
+                        await self.world.wire.link.subscribe(topic_filter)
         finally:
             self.ready.clear()
             self.timers.clear()
@@ -209,7 +219,7 @@ class Driver:
 
     def link_changed(self, state: LinkState) -> None:
         """The link to the broker came up or went down."""
-        if state is LinkState.CONNECTING or not self.ready.is_set():
+        if not self.ready.is_set():
             return
         is_up = state is LinkState.CONNECTED
         self.handle(LinkChanged(self.new_id("link"), is_up))

@@ -110,7 +110,7 @@ def _artifact_of(model: Model) -> Artifact | Unready | None:
             return Unready("DigestMissing", f"model {name!r} has a url and no sha256: nodes would not trust the bytes")
         return Artifact(source.url, source.sha256, source.size or 0)
     sha256 = source.sha256 or (status.sha256 if status is not None else None)
-    if status is not None and status.stored and sha256 is not None:
+    if status is not None and status.stored and sha256 is not None and status.sha256 == sha256:
         return Artifact(BLOB_PATH + sha256, sha256, status.size or source.size or 0)
     if model.spec.format == "python" and source.file is None and source.sha256 is None:
         return None
