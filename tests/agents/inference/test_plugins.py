@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -313,6 +314,16 @@ class TestRegistry:
         point = EntryPoint("other", f"{Onnx.__module__}:Onnx", plugins.ENTRY_POINT_GROUP)
         monkeypatch.setattr(plugins, "entry_points", lambda group: [point] if group == "shoal.inference" else [])
         assert plugin_class(class_paths(["other"])["other"]) is Onnx
+
+
+def test_the_plugin_of_the_page_works_as_it_stands(monkeypatch: pytest.MonkeyPatch) -> None:
+    page = Path(__file__).parents[3] / "docs" / "inference.md"
+    source = page.read_text().split("```python\n")[1].split("```")[0]
+    module = types.ModuleType("plugin_of_the_page")
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    exec(source, vars(module))
+    plugin = build_plugin("constant", {"value": 2.5}, {"constant": "plugin_of_the_page:Constant"})
+    assert predict(plugin.load(model_file(Path("any")), "cpu"), x=np.ones(3, np.float32))["y"].tolist() == [2.5]
 
 
 @pytest.mark.system

@@ -63,9 +63,10 @@ class Exchange:
             return
         self.is_answered = True
         length = sum(len(part) for part in body)
+        line = _STATUS_LINE.get(status) or b"HTTP/1.1 %d \r\n" % status
         closing = b"" if self.keep_alive else b"connection: close\r\n"
         head = b"%b%b%bdate: %b\r\ncontent-length: %d\r\n\r\n" % (
-            _STATUS_LINE[status],
+            line,
             headers,
             closing,
             _date(),
