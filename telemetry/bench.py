@@ -83,7 +83,7 @@ def run(rounds: int = 3) -> list[Figure]:
             began_s = time.perf_counter()
             windows = ingest(load)
             rates.append(load.samples / (time.perf_counter() - began_s))
-        reach = {">=": SAMPLES_PER_S_MIN} if size >= SERIES else {}
+        reach: dict[str, float] = {">=": SAMPLES_PER_S_MIN} if size >= SERIES else {}
         found.append(Figure(f"ingest.batch-of-{size}", round(max(rates)), "samples/s", reach))
     found.append(Figure("windows.memory", round(windows.columns.bytes / 2**20, 1), "MiB"))
     question = Query("system.bench.0", "p95", 60.0, by="node")

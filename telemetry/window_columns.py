@@ -94,6 +94,10 @@ class Columns:
         index = start + (oldest + np.arange(count)) % self.depth
         return Recent(self._times[index], self._values[index])
 
+    def last(self, slot: int) -> float:
+        """A slot's newest value; the slot must have one."""
+        return float(self._values[slot * self.depth + (self._head[slot] - 1) % self.depth])
+
     @property
     def bytes(self) -> int:
         """Memory that the rings take."""

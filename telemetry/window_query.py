@@ -88,6 +88,37 @@ def query(windows: Windows, question: Query, now_s: float) -> list[Row]:
     return [row for row in rows if row is not None]
 
 
+@dataclass(frozen=True)
+class Newest:
+    """The newest sample of one series, for exporters; a histogram's totals in `sum` and `counts`."""
+
+    node: str
+    series: Series
+    time_s: float
+    value: float = 0.0
+    sum: float = 0.0
+    counts: tuple[int, ...] = ()
+
+
+def newest(windows: Windows, now_s: float) -> list[Newest]:
+    """The newest sample of every series that has one within the window, by metric and node."""
+    found = []
+    oldest_s = now_s - windows.window_s
+    with windows.lock:
+        for nodes in windows.slots.values():
+            for node, known in nodes.items():
+                for series, slot in known.items():
+                    if (at_s := float(windows.columns.last_s[slot])) >= oldest_s:
+                        found.append(Newest(node, series, at_s, windows.columns.last(slot)))
+        for rings in windows.histograms.values():
+            for node, held in rings.items():
+                for series, ring in held.items():
+                    if ring.times_s and ring.times_s[-1] >= oldest_s:
+                        counts = tuple(ring.counts[-1].tolist())
+                        found.append(Newest(node, series, ring.times_s[-1], sum=ring.sums[-1], counts=counts))
+    return sorted(found, key=lambda one: (one.series.name, one.node, one.series.attributes))
+
+
 class Moment:
     """The windows as they are at one time, with the signature that policies know (`policies.reading.Metrics`)."""
 
