@@ -86,7 +86,7 @@ class ControlPlaneOptions:
     """SQLAlchemy URL; SQLite in the state folder when empty."""
     api: ApiOptions = ApiOptions()
     broker: BrokerOptions = BrokerOptions()
-    policies: PolicySettings = PolicySettings()
+    policies: PolicySettings = option(factory=PolicySettings, doc="Policy plugins beside the built-in ones.")  # noqa: RUF009
     export: ExportOptions = ExportOptions()
     join_token_ttl_s: float = option(900.0, unit="duration", key="joinTokenTtl", ge=10, le=604800)
     """Life of a join token when none is asked for."""

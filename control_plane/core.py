@@ -29,6 +29,7 @@ from .inputs import (
     HeartbeatSeen,
     LinkChanged,
     LoadMeasured,
+    MetricsWanted,
     MoveWanted,
     NodesScored,
     PlanFailed,
@@ -174,6 +175,9 @@ class Core:
                 self.requests.set(event, draft)
             case RolloutWanted():
                 self.requests.steer(event, draft)
+            case MetricsWanted():
+                self.rows.watched = dict(event.intervals)
+                draft.nodes |= set(self.membership.members)
             case EpochBumped():
                 self._is_bumping = False
                 self.membership.epoch = event.epoch

@@ -103,8 +103,8 @@ def _settings(rows: Rows, placements: Iterable[Placement], timings: Timings) -> 
 
 
 def _rates(rows: Rows, placements: Iterable[Placement], interval_s: float) -> dict[str, float]:
-    """Metrics that QoS targets and scaling signals of the node's components need more often than the rest."""
-    rates: dict[str, float] = {}
+    """Metrics that policies, and QoS targets and signals of the node's components, need more often than the rest."""
+    rates = {metric: wanted_s for metric, wanted_s in rows.watched.items() if wanted_s < interval_s}
     for placement in placements:
         component = rows.component((placement.application, placement.component))
         for metric, window_s in _watched(component) if component is not None else ():

@@ -23,6 +23,7 @@ from ..telemetry.inbox import Message
 from ..telemetry.link_options import LinkState
 from ..telemetry.window_query import Moment
 from ..telemetry.windows import Windows
+from .adapting import Adapting
 from .committing import Committer
 from .core import Core
 from .effects import (
@@ -185,6 +186,7 @@ class Driver:
                 self._tasks.create_task(self._watch(image.version), name="watch")
                 self._tasks.create_task(self._listen(), name="listen")
                 self._tasks.create_task(self._look_at_load(), name="load")
+                self._tasks.create_task(Adapting(self).run(), name="adaptation")
                 self.ready.set()
                 self._on_ready()
                 self.link_changed(self.world.wire.link.state)

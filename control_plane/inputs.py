@@ -207,6 +207,14 @@ class SettingWanted(Event):
 
 
 @dataclass(frozen=True)
+class MetricsWanted(Event):
+    """Active policies read these metrics; nodes measure them at least this often."""
+
+    intervals: tuple[tuple[str, float], ...]
+    """Metric name and seconds."""
+
+
+@dataclass(frozen=True)
 class RolloutWanted(Event):
     """An operator pauses, resumes or aborts a rollout."""
 

@@ -12,11 +12,14 @@ from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Self, TypeVar
 
+import msgspec
+
 from ..descriptions.errors import ShoalError
 from ..descriptions.kinds import Kind
 from ..descriptions.kinds.meta import PluginUse
 from ..policies.registry import PolicySettings
 from .placement import Placement
+from .planner.adapt import Wishes, metrics_of
 from .planner.decide import Planner
 from .planner.explanation import Explanation, WhatIf
 from .planner.policies import Policies
@@ -80,8 +83,22 @@ class Planning:
         """What would happen with other descriptions; nothing is touched."""
         return await self.ask(lambda: self._planner.what_if(snapshot, changed, removed, snapshot.version))
 
+    async def adapt(self, snapshot: Snapshot) -> Wishes:
+        """What adaptation policies want changed."""
+        return await self.ask(lambda: self._planner.adapt(snapshot, snapshot.version))
+
+    async def metrics(self, snapshot: Snapshot) -> dict[str, float]:
+        """Metrics that active policies read, and how often they want them measured, seconds."""
+        uses = await self.ask(lambda: metrics_of(snapshot, self._policies))
+        wanted: dict[str, float] = {}
+        for use in uses:
+            wanted[use.metric] = min(use.interval_s, wanted.get(use.metric, use.interval_s))
+        return wanted
+
     def read_record(self, data: bytes) -> dict[str, object]:
-        """A decision's record, for people."""
+        """A decision's record, for people; those of adaptation are JSON."""
+        if data.startswith(b"{"):
+            return msgspec.json.decode(data, type=dict[str, object])
         return readable(data)
 
     async def refresh(self) -> tuple[PolicyFault, ...]:

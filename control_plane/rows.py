@@ -122,6 +122,8 @@ class Rows:
     states: dict[str, ComponentState] = field(default_factory=dict)
     marks: dict[str, DesiredMark] = field(default_factory=dict)
     secret_versions: dict[str, int] = field(default_factory=dict)
+    watched: dict[str, float] = field(default_factory=dict)
+    """Metric → seconds between two samples that active policies need; not a row, but told to nodes like one."""
     _name_of_uid: dict[str, str] = field(default_factory=dict)
     _components_of: dict[str, dict[str, Component]] = field(default_factory=dict)
     _of_component: Index[Key, Placement] = field(default_factory=Index)
