@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 from ..descriptions.errors import DescriptionError, TransportError
 from .backoff import Backoff
 from .logs import RecentLogs
-from .otlp_writing import logs_request, metrics_request, rejected_in
+from .otlp_writing import logs_request, metrics_request, rejected_points, rejected_records
 from .window_query import newest
 from .windows import Windows
 
@@ -43,8 +43,10 @@ POINTS_MAX = 10_000
 class OtlpOptions:
     """Where to, and how often."""
 
-    endpoint: str
-    """`http(s)://host:port[/prefix]`; `/v1/metrics` and `/v1/logs` are appended."""
+    metrics_url: str = ""
+    """Such as `http://collector:4318/v1/metrics`; empty exports no metrics."""
+    logs_url: str = ""
+    """Such as `http://collector:4318/v1/logs`; empty exports no logs."""
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Such as `Authorization`."""
     interval_s: float = 30.0
@@ -54,10 +56,11 @@ class OtlpOptions:
     """Becomes the resource attribute `shoal.slice`."""
 
     def __post_init__(self) -> None:
-        """Check the endpoint."""
-        parts = urlsplit(self.endpoint)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query:
-            raise DescriptionError(f"OTLP endpoint {self.endpoint!r}", expected="http(s)://host:port")
+        """Check the URLs."""
+        for url in filter(None, (self.metrics_url, self.logs_url)):
+            parts = urlsplit(url)
+            if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query:
+                raise DescriptionError(f"OTLP endpoint {url!r}", expected="http(s)://host:port/path")
 
 
 @dataclass
@@ -114,21 +117,25 @@ class OtlpExporter:
             try:
                 await self.export()
             except TransportError as error:
-                logger.warning("otlp endpoint=%s %s", self.options.endpoint, error)
+                logger.warning("otlp %s", error)
             await asyncio.sleep(self.options.interval_s)
 
     async def export(self) -> None:
         """Send the newest samples and the records since last time; `TransportError` when one could not be sent."""
+        if self.options.metrics_url:
+            await self._export_metrics()
+        if self.options.logs_url and self._logs is not None:
+            await self._export_logs(self._logs)
+        self._counters.exports += 1
+
+    async def _export_metrics(self) -> None:
         found = await asyncio.to_thread(newest, self._windows, self._clock())
         offset_s = time.time() - self._clock()
         for start in range(0, len(found), POINTS_MAX):
             part = found[start : start + POINTS_MAX]
             body = await asyncio.to_thread(metrics_request, part, offset_s, self.options.slice)
-            await self._send("/v1/metrics", body)
+            self._counters.rejected += rejected_points(await self._send(self.options.metrics_url, body))
             self._counters.points += len(part)
-        if self._logs is not None:
-            await self._export_logs(self._logs)
-        self._counters.exports += 1
 
     async def _export_logs(self, logs: RecentLogs) -> None:
         while True:
@@ -138,22 +145,22 @@ class OtlpExporter:
                 return
             # Before sending: a record that no collector ever takes must not come again and again.
             self._next_log = entries[-1].seq + 1
-            await self._send("/v1/logs", logs_request(entries, self.options.slice))
+            answer = await self._send(self.options.logs_url, logs_request(entries, self.options.slice))
+            self._counters.rejected += rejected_records(answer)
             self._counters.logs += len(entries)
 
-    async def _send(self, path: str, body: bytes) -> None:
+    async def _send(self, url: str, body: bytes) -> bytes:
         backoff = Backoff(1.0, 30.0, self._random)
         packed, problem = gzip.compress(body, 1), ""
         for attempt in range(ATTEMPTS_MAX):
             wait_s = backoff.next_s()
             try:
-                answer = await asyncio.to_thread(self._post, path, packed)
+                answer = await asyncio.to_thread(self._post, url, packed)
             except (OSError, http.client.HTTPException) as error:
                 problem = f"{type(error).__name__}: {error}"
             else:
                 if answer.status == 200:
-                    self._counters.rejected += rejected_in(path, answer.body)
-                    return
+                    return answer.body
                 problem = f"answered {answer.status}"
                 if answer.status not in RETRYABLE:
                     break
@@ -162,10 +169,10 @@ class OtlpExporter:
                 self._counters.retries += 1
                 await asyncio.sleep(wait_s)
         self._counters.failures += 1
-        raise TransportError(f"{path}: {problem}")
+        raise TransportError(f"{url}: {problem}")
 
-    def _post(self, path: str, packed: bytes) -> _Answer:
-        parts = urlsplit(self.options.endpoint)
+    def _post(self, url: str, packed: bytes) -> _Answer:
+        parts = urlsplit(url)
         host = parts.hostname or ""
         if parts.scheme == "https":
             tls = self.options.tls or ssl.create_default_context()
@@ -176,7 +183,7 @@ class OtlpExporter:
             connection = http.client.HTTPConnection(host, parts.port or 80, timeout=self.options.timeout_s)
         headers = {"Content-Type": "application/x-protobuf", "Content-Encoding": "gzip", **self.options.headers}
         try:
-            connection.request("POST", parts.path.rstrip("/") + path, packed, headers)
+            connection.request("POST", parts.path or "/", packed, headers)
             response = connection.getresponse()
             return _Answer(
                 response.status, response.read(ANSWER_BYTES_MAX), _seconds(response.getheader("Retry-After"))

@@ -93,15 +93,23 @@ def logs_request(entries: Iterable[LogEntry], slice_name: str) -> bytes:
     return bytes(request.SerializeToString())
 
 
-def rejected_in(path: str, body: bytes) -> int:
-    """How much a collector's answer says that it did not take; 0 for an answer that can't be read."""
+def rejected_points(body: bytes) -> int:
+    """How many points a collector's answer says that it did not take; 0 for an answer that can't be read."""
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
-    from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceResponse
     from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceResponse
 
     try:
-        if path == "/v1/metrics":
-            return int(ExportMetricsServiceResponse.FromString(body).partial_success.rejected_data_points)
+        return int(ExportMetricsServiceResponse.FromString(body).partial_success.rejected_data_points)
+    except DecodeError:
+        return 0
+
+
+def rejected_records(body: bytes) -> int:
+    """The same for log records."""
+    from google.protobuf.message import DecodeError
+    from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceResponse
+
+    try:
         return int(ExportLogsServiceResponse.FromString(body).partial_success.rejected_log_records)
     except DecodeError:
         return 0

@@ -1,6 +1,6 @@
-"""What the numbers in a node's batches mean: series ids, batch numbers and the node's clock, for each agent run.
+"""What the numbers in a node's batches mean: series ids, batch numbers and the node's clock, for each session.
 
-`windows.py` keeps the present session of every node and the one before. Nothing here trusts the node: ids are bounded
+`windows.py` keeps the latest sessions of every node. Nothing here trusts the node: ids are bounded
 by the wire's limits, and its clock only orders its own samples.
 """
 
@@ -22,7 +22,7 @@ SEEN_BITS = 256
 
 @dataclass
 class Session:
-    """One agent run, as far as its batches have told."""
+    """One encoder of one agent run, as far as its batches have told."""
 
     slot_of: npt.NDArray[np.int64] = field(default_factory=lambda: np.full(64, -1, np.int64))
     histogram_of: dict[int, Series] = field(default_factory=dict)

@@ -22,8 +22,8 @@ from .metrics import Series
 from .window_columns import Columns
 from .window_sessions import Session
 
-SESSIONS_PER_NODE = 2
-"""The present one and the one before, whose last batches may come late."""
+SESSIONS_PER_NODE = 4
+"""An agent run has one for each of its two topics; those of the run before may have batches under way."""
 VALUE_MAX = 1e18
 COUNT_MAX = 2**32 - 1
 HISTOGRAMS_MAX = 2000
@@ -122,11 +122,11 @@ class Windows:
 
     def _session(self, node: str, name: str) -> Session:
         sessions = self._sessions.setdefault(node, {})
-        if name not in sessions:
-            if len(sessions) >= SESSIONS_PER_NODE:
-                del sessions[next(iter(sessions))]
-            sessions[name] = Session()
-        return sessions[name]
+        session = sessions.pop(name, None) or Session()
+        if len(sessions) >= SESSIONS_PER_NODE:
+            del sessions[next(iter(sessions))]  # the one that was silent for longest
+        sessions[name] = session
+        return session
 
     def _count_lost(self, before: int, seq: int) -> None:
         if before >= 0:

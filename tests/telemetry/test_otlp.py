@@ -71,7 +71,7 @@ def run(test: Coroutine[object, object, None]) -> None:
 
 
 def exporter(url: str, windows: Windows, logs: RecentLogs | None = None, **headers: str) -> OtlpExporter:
-    options = OtlpOptions(f"{url}/otlp/", headers=headers, slice="test")
+    options = OtlpOptions(f"{url}/otlp/v1/metrics", f"{url}/otlp/v1/logs", headers, slice="test")
     return OtlpExporter(options, windows, logs, clock=lambda: 10.0, random=Never())
 
 
@@ -178,10 +178,12 @@ def test_nothing_is_sent_when_nothing_was_measured() -> None:
     run(scenario())
 
 
-@pytest.mark.parametrize("endpoint", ["", "collector:4318", "ftp://x", "http://", "http://u:p@x", "http://x/?a=b"])
+@pytest.mark.parametrize("endpoint", ["collector:4318", "ftp://x", "http://", "http://u:p@x", "http://x/?a=b"])
 def test_unusable_endpoints_are_told(endpoint: str) -> None:
     with pytest.raises(DescriptionError, match="OTLP endpoint"):
         OtlpOptions(endpoint)
+    with pytest.raises(DescriptionError, match="OTLP endpoint"):
+        OtlpOptions(logs_url=endpoint)
 
 
 def test_headers_are_not_shown() -> None:

@@ -211,6 +211,16 @@ def test_a_new_run_of_the_agent_continues_the_series() -> None:
     assert windows.series_count == 2
 
 
+def test_late_batches_of_earlier_runs_do_not_push_out_the_present_one() -> None:
+    windows = Windows()
+    now = Node(windows, "n1", session="present")
+    now.send(1.0, Sample(CPU, 1.0, 0.1))
+    for tick in range(8):
+        Node(windows, "n1", session=f"old-{tick}").send(2.0 + tick, Sample(QUEUE, 2.0 + tick, 1.0))
+        assert now.send(2.5 + tick, Sample(CPU, 2.5 + tick, 0.1)) == 1
+    assert windows.counters.unknown_series == 0
+
+
 def test_series_beyond_the_limit_are_refused_and_room_comes_back() -> None:
     windows = Windows(window_s=60.0, series_max=2)
     node = Node(windows, "n1")
