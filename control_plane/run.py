@@ -27,6 +27,7 @@ from ..descriptions.topics import control_plane_subscriptions
 from ..telemetry.credentials import CONTROL_PLANE
 from ..telemetry.link import Link
 from ..telemetry.link_options import LinkOptions, LinkState, Presence
+from ..telemetry.logs import set_up_logging
 from ..telemetry.windows import Windows
 from .api.server import ApiOptions, ApiServer
 from .api.tokens import ensure_admin
@@ -36,7 +37,6 @@ from .documents import to_document
 from .driver import Driver, World
 from .enrolment import Invitation
 from .keys import Keys, load_keys
-from .log_setup import set_up_logging
 from .node_commands import NodeCommands
 from .own_broker import OwnBroker
 from .planning import Planning
