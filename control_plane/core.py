@@ -133,21 +133,20 @@ class Core:
                 self._alive(event, draft)
                 self._observed(event.heartbeat, draft)
             case StateSeen():
-                if event.state.online:
-                    self.nodes.versions[event.state.node] = event.state.agent_version
+                self.nodes.born(event.state)
                 self._alive(event, draft)
-            case CanaryEchoed() | LinkChanged() | LoadMeasured():
+            case CanaryEchoed() | LoadMeasured() | LinkChanged():
                 self._alive(event, draft)
+                if isinstance(event, LinkChanged) and event.connected:
+                    draft.effects += self.publisher.repeat_routes(draft.id)
             case ReportSeen():
                 self._reported(event.reported, draft)
-            case BatchSeen(batch=batch):
-                self._streamed(event, batch.node, draft)
-            case StreamStored(node=node):
-                self._streamed(event, node, draft)
+            case BatchSeen():
+                self._streamed(event, event.batch.node, draft)
+            case StreamStored():
+                self._streamed(event, event.node, draft)
             case Committed():
-                draft.effects += self.publisher.committed(event, draft.now_s)
-                self.rows.version = max(self.rows.version, event.version)
-                self._leave([uid for uid, _ in event.generations], draft)
+                self._committed(event, draft)
             case RowsChanged():
                 for row in event.rows:
                     self.row_changes.take(row, draft)
@@ -185,6 +184,11 @@ class Core:
                 draft.nodes |= draft.reissued
             case _:
                 raise AssertionError(f"no handler for {type(event).__name__}")
+
+    def _committed(self, event: Committed, draft: Draft) -> None:
+        draft.effects += self.publisher.committed(event, draft.now_s)
+        self.rows.version = max(self.rows.version, event.version)
+        self._leave([uid for uid, _ in event.generations], draft)
 
     def _start(self, event: Started, draft: Draft) -> None:
         self.wall_offset_s = self.components.wall_offset_s = event.wall_offset_s

@@ -7,6 +7,7 @@ owns what outlives a life (store, link, API) and begins the next one. Nothing he
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import logging
 import time
@@ -15,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from .. import __version__
 from ..descriptions.errors import ProtocolError, ShoalError
 from ..descriptions.messages.lease import Heartbeat
 from ..descriptions.messages.reported import EventBatch, Reported, State
@@ -80,6 +82,8 @@ LAG_S_MAX = 1.0
 """Messages that wait longer than this before they are dealt with raise the load level."""
 LOAD_LOOK_S = 2.0
 LOAD_LEVEL_MAX = 8
+ASKED_MAX = 50
+"""Nodes that are asked to measure at one time."""
 
 
 @dataclass
@@ -152,6 +156,7 @@ class Driver:
         self.listeners: list[Callable[[Effect], None]] = []
         """Told of every answer to an action or a rollout's request."""
         self._unacked = Unacked()
+        self._told_nodes = 0
         self._ids = itertools.count(1)
         self._tasks: asyncio.TaskGroup | None = None
         self.ready = asyncio.Event()
@@ -226,7 +231,26 @@ class Driver:
         is_up = state is LinkState.CONNECTED
         self.handle(LinkChanged(self.new_id("link"), is_up))
         if is_up:
-            self.world.wire.spread(len(self.core.membership.members))
+            self.world.wire.state(self.fence, self.epoch, __version__)
+            self._spread()
+
+    def _ask_for_definitions(self) -> None:
+        """Nodes whose series are unknown here, because this control plane is new, say again what they are."""
+        undefined = self.world.windows.take_undefined()
+        asked = [uid for uid, member in self.core.membership.members.items() if member.name in undefined]
+        for uid in sorted(asked)[:ASKED_MAX]:
+            self._begin(self._measure(uid), "measure")
+
+    async def _measure(self, uid: str) -> None:
+        with contextlib.suppress(ShoalError):  # a node that doesn't answer defines its series again by itself
+            await self.world.commands.ask(uid, "measure", {})
+
+    def _spread(self) -> None:
+        """Say over how long nodes should spread their reconnects, where their number has changed much."""
+        nodes = len(self.core.membership.members)
+        if abs(nodes - self._told_nodes) * 10 > self._told_nodes or not self._told_nodes:
+            self._told_nodes = nodes
+            self.world.wire.spread(nodes)
 
     def _perform(self, effect: Effect) -> None:
         match effect:
@@ -359,4 +383,6 @@ class Driver:
                 told = f"messages wait too long: load level {self.lag.level}" if self.lag.level else "load is normal"
                 self.event_log.tell(Happening("LoadLevel", told, "Slice", self.world.slice_name))
                 self.handle(LoadMeasured(self.new_id("load"), self.lag.level))
+            self._spread()
+            self._ask_for_definitions()
             await asyncio.to_thread(self.world.windows.expire, self.world.clock())

@@ -12,7 +12,7 @@ import msgspec
 
 from ..descriptions.kinds import Node
 from ..descriptions.kinds.node import NodeStatus
-from ..descriptions.messages.reported import MechanismReport, ReplicaReport, Reported
+from ..descriptions.messages.reported import MechanismReport, ReplicaReport, Reported, State
 from .draft import Draft
 from .effects import ClearDesired, Happening
 from .membership import Membership, PhaseChanged
@@ -56,6 +56,11 @@ class Nodes:
     """Uid → agent version of the latest birth."""
     told: dict[str, int] = field(default_factory=dict)
     """Replica that should leave → generation of the first document that says so; `publishing.py` notes it."""
+
+    def born(self, state: State) -> None:
+        """Note what a birth says of the agent."""
+        if state.online:
+            self.versions[state.node] = state.agent_version
 
     def changed(self, before: Node | None, after: Node, draft: Draft) -> bool:
         """A Node row is new or was written by others; returns whether planning may see it otherwise."""

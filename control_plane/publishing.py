@@ -115,6 +115,10 @@ class Publisher:
             effects.append(SendRoutes(event_id, Routes(model, generation, endpoints)))
         return effects
 
+    def repeat_routes(self, event_id: str) -> list[Effect]:
+        """Publish all routes again: a broker that was away may have forgotten what it retained."""
+        return self.send_routes(event_id, tuple(sorted(self.routes.items())))
+
     def heard(self, event_id: str, uid: str, digest: str, now_s: float) -> list[Effect]:
         """A node told which document it has: send the newest one (again) where that is another."""
         mark = self.rows.marks.get(uid)

@@ -89,6 +89,12 @@ class Wire:
         """Something to be echoed."""
         self._publish("canary", shared_topic(self.slice_name, "canary"), str(seq).encode())
 
+    def state(self, fence: int, epoch: int, version: str) -> None:
+        """Say that we are there and lead."""
+        birth = presence_of(self.slice_name, self.link.session_id, fence, epoch, version).birth
+        if birth is not None:
+            self._publish("state", birth.topic, birth.payload, qos=1, retain=True)
+
     def spread(self, nodes: int) -> None:
         """Say over how long reconnects should be spread, by the number of nodes."""
         topic = shared_topic(self.slice_name, "spread")
