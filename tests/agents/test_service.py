@@ -186,11 +186,11 @@ def test_where_state_goes_by_the_unit(monkeypatch: pytest.MonkeyPatch) -> None:
     theirs = []
     for uid in (999, 0):
         monkeypatch.setattr(os, "geteuid", lambda uid=uid: uid)
-        options = load_config(None, {})
-        theirs.append((options.state, options.runtime))
-    assert theirs[0] == theirs[1], "`sudo shoal agent status` looks where the service is"
-    assert options.state == Path("/var/lib/shoal/agent")
-    assert options.runtime.parent == Path("/run/shoal")
+        theirs.append(load_config(None, {}))
+    service, root = theirs
+    assert (service.state, service.runtime) == (root.state, root.runtime), "`sudo shoal agent status` finds the service"
+    assert service.state == Path("/var/lib/shoal/agent")
+    assert service.runtime.parent == Path("/run/shoal")
 
 
 # --- packages and Pythons -------------------------------------------------------------------------------------------
