@@ -63,24 +63,26 @@ def read_query(route: Route[Any], http: web.Request) -> BaseModel:
 
 def read_preconditions(route: Route[Any], headers: CIMultiDictProxy[str]) -> Preconditions:
     """`If-Match` and `If-None-Match` (RFC 9110 §13.1)."""
-    match, none_match = headers.get("If-Match", "").strip(), headers.get("If-None-Match", "").strip()
+    match, none_match = headers.get("If-Match"), headers.get("If-None-Match")
     if route.method == "GET":
-        return Preconditions(not_modified=none_match)
+        return Preconditions(not_modified=(none_match or "").strip())
     if not route.preconditions:
         return Preconditions()
-    if match and none_match:
+    if match is not None and none_match is not None:
         raise InvalidError("If-Match and If-None-Match cannot both hold")
-    if none_match:
-        if none_match != "*":
+    if none_match is not None:
+        if none_match.strip() != "*":
             raise InvalidError("If-None-Match of a write is *, for an object that must not exist")
         return Preconditions(version=0)
-    return Preconditions(exists=True) if match == "*" else Preconditions(version=parse_tag(match) if match else None)
+    if match is None:
+        return Preconditions()
+    return Preconditions(exists=True) if match.strip() == "*" else Preconditions(version=parse_tag(match.strip()))
 
 
 def read_idempotency_key(route: Route[Any], headers: CIMultiDictProxy[str]) -> str:
     """The `Idempotency-Key` of a route that changes something; empty when there is none."""
-    key = headers.get("Idempotency-Key", "")
-    if not key or not route.mutates:
+    key = headers.get("Idempotency-Key")
+    if key is None or not route.mutates:
         return ""
     if not _KEY.fullmatch(key):
         raise InvalidError(f"Idempotency-Key is 1 to {KEY_CHARS_MAX} visible ASCII characters")

@@ -152,7 +152,7 @@ def delete_route(kind: type[K]) -> Route[Deleted]:
     )
 
 
-def _one(kind: type[Kind]) -> str:
+def _one(kind: type[object]) -> str:
     article = "an" if kind.__name__[0] in "AEIOU" else "a"
     return f"{article} {kind.__name__}"
 

@@ -141,7 +141,7 @@ def _header_parameters(route: Route[Any]) -> list[Schema]:
     if route.mutates:
         told = "The same key with the same request gets the same answer for a day."
         found.append(_header("Idempotency-Key", told, r"^[!-~]{1,128}$"))
-    if route.stream == "events":
+    if "resource_version" in route.query.model_fields:
         found.append(_header("Last-Event-ID", "Resume a stream behind this event.", r"^[0-9]{1,18}$"))
     return found
 

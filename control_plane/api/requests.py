@@ -26,7 +26,7 @@ LIST_LIMIT_MAX = 1000
 VERSION_MAX = 2**53 - 1
 """Versions stay exact in every JSON reader (RFC 8259 §6)."""
 
-Text = Annotated[str, StringConstraints(max_length=253)]
+Text = Annotated[str, StringConstraints(max_length=253, pattern=r"^[ -~]*$")]
 Continue = Annotated[str, StringConstraints(max_length=512, pattern=r"^[A-Za-z0-9_-]*$")]
 Statistic = Literal["last", "mean", "rate", "min", "max", "p50", "p95", "p99"]
 
@@ -38,7 +38,7 @@ class NoQuery(Frozen):
 class ObjectListQuery(Frozen):
     """Which objects of a kind, and whether to go on following them."""
 
-    label_selector: str = Field(default="", max_length=2048)
+    label_selector: str = Field(default="", max_length=2048, pattern=r"^[ -~]*$")
     """`key=value`, `key!=value`, `key in (a,b)`, `key notin (a,b)`, `key`, `!key`, joined by commas."""
     limit: int = Field(default=500, ge=1, le=LIST_LIMIT_MAX)
     continue_: Continue = Field(default="", alias="continue")
@@ -96,7 +96,7 @@ class LogQuery(Frozen):
     node: Name | None = None
     application: Name | None = None
     component: Name | None = None
-    replica: str = Field(default="", max_length=200)
+    replica: str = Field(default="", max_length=200, pattern=r"^[ -~]*$")
     """Of the component; all when left out."""
     tail: int = Field(default=200, ge=0, le=10_000)
     """Lines to begin with."""

@@ -23,8 +23,7 @@ from pydantic import BaseModel, ValidationError
 from ... import __version__
 from ...descriptions.errors import ProtocolError, RefusedError, TransportError
 from .answers import Problem
-from .problems import PROBLEM_JSON
-from .route import DEADLINE_S, JSON, Route
+from .route import DEADLINE_S, JSON, PROBLEM_JSON, Route
 from .sse import EventParser, ServerEvent
 
 A = TypeVar("A")
@@ -113,7 +112,7 @@ class Transport:
         try:
             async with self._request(route, request, headers, timeout) as response:
                 if response.status >= 400:
-                    raise _refusal(response.status, await response.read(), response.headers.get("Content-Type", ""))
+                    raise _refusal(response.status, await _whole(response), response.headers.get("Content-Type", ""))
                 parser = EventParser()
                 async for chunk in response.content.iter_any():
                     for event in parser.feed(chunk):
@@ -124,9 +123,7 @@ class Transport:
     async def _once(self, route: Route[A], request: Request, headers: dict[str, str]) -> A:
         try:
             async with self._request(route, request, headers, None) as response:
-                body = await response.content.read(ANSWER_BYTES_MAX + 1)
-                if len(body) > ANSWER_BYTES_MAX:
-                    raise ProtocolError(f"the answer is over {ANSWER_BYTES_MAX} bytes")
+                body = await _whole(response)
                 if response.status >= 400 and response.status not in route.also:
                     raise _refusal(response.status, body, response.headers.get("Content-Type", ""), response.headers)
                 return _decoded(route, body)
@@ -162,6 +159,15 @@ class _TryAgainError(Exception):
         """Full jitter under a growing, bounded ceiling; what the server asks for, if it asks."""
         ceiling_s = min(BACKOFF_S_MAX, BACKOFF_S * 2**tries)
         return random.uniform(0, ceiling_s) + min(self._retry_after_s or 0.0, BACKOFF_S_MAX)
+
+
+async def _whole(response: aiohttp.ClientResponse) -> bytes:
+    body = bytearray()
+    async for part in response.content.iter_any():
+        body += part
+        if len(body) > ANSWER_BYTES_MAX:
+            raise ProtocolError(f"the answer is over {ANSWER_BYTES_MAX} bytes")
+    return bytes(body)
 
 
 def _total_s(timeout_s: float, route: Route[Any]) -> float:

@@ -18,8 +18,9 @@ from .streams import EventStream, resume_version
 async def list_events(context: Context, call: Call) -> Reply | web.StreamResponse:
     """One page, newest first, or a stream in their order."""
     asked = call.query_as(EventListQuery)
+    since = resume_version(call, asked.resource_version)
     if asked.watch:
-        return await _watch(context, call, asked)
+        return await _watch(context, call, asked, since)
     before = parse_continued_version(asked.continue_)
     wanted = EventQuery(
         kind=asked.kind,
@@ -36,8 +37,7 @@ async def list_events(context: Context, call: Call) -> Reply | web.StreamRespons
     return json_reply(Events(items=tuple(_answer(row) for row in shown), metadata=page))
 
 
-async def _watch(context: Context, call: Call, asked: EventListQuery) -> web.StreamResponse:
-    since = resume_version(call, asked.resource_version)
+async def _watch(context: Context, call: Call, asked: EventListQuery, since: int | None) -> web.StreamResponse:
     start = context.store.head if since is None else since
     watch = context.store.watch_events(start, lambda row: _matches(row.entry, asked))
     missed = await watch.ready()

@@ -25,6 +25,7 @@ from ..refusals import NotFoundError
 from ..requests import ObjectListQuery
 from ..selectors import Selector, parse_selector
 from ..tags import continuation, parse_continuation, tag
+from .streams import resume_version
 from .watching import watch_objects
 
 ROWS_PER_READ = 500
@@ -35,8 +36,9 @@ async def list_objects(context: Context, call: Call) -> Reply | web.StreamRespon
     """One page in order of name, or a stream."""
     query = call.query_as(ObjectListQuery)
     selector = parse_selector(query.label_selector)
+    since = resume_version(call, query.resource_version)
     if query.watch:
-        return await watch_objects(context, call, selector)
+        return await watch_objects(context, call, selector, since)
     kind, after = call.route.kind, parse_continuation(query.continue_)
     return await context.store.read(lambda tx: _page(tx, kind, after, query.limit, selector))
 

@@ -114,8 +114,8 @@ class EventStream:
 
 def resume_version(call: Call, asked: int | None) -> int | None:
     """Where to start: `Last-Event-ID` if the client has one, else the query's version, else None."""
-    last = call.http.headers.get("Last-Event-ID", "").strip()
-    if not last:
+    last = call.http.headers.get("Last-Event-ID")
+    if last is None:
         return asked
     if not (last.isascii() and last.isdigit()) or int(last) > VERSION_MAX:
         raise InvalidError("Last-Event-ID is a version as an earlier event gave it")

@@ -9,14 +9,15 @@ from ...documents import labels_of, plain
 from ...store.records import Change, Operation, StoredObject
 from ..call import Call
 from ..context import Context
-from ..requests import ObjectListQuery
 from ..selectors import Selector
-from .streams import EventStream, resume_version
+from .streams import EventStream
 
 
-async def watch_objects(context: Context, call: Call, selector: Selector) -> web.StreamResponse:
-    """Stream the objects of the route's kind. Raises `HistoryError` (410) if the version asked for is forgotten."""
-    asked = resume_version(call, call.query_as(ObjectListQuery).resource_version)
+async def watch_objects(context: Context, call: Call, selector: Selector, asked: int | None) -> web.StreamResponse:
+    """Stream the objects of the route's kind, from version `asked` on if there is one.
+
+    Raises `HistoryError` (410) if that is forgotten.
+    """
     kind = call.route.kind
     present: tuple[StoredObject, ...] = ()
     if asked is None:

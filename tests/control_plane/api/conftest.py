@@ -194,13 +194,8 @@ class Served:
 
     async def put_node(self, name: str, **spec: object) -> Heard:
         """Apply a node."""
-        return await self.ask("PUT", f"/v1/nodes/{name}", node(name, **spec))
-
-
-def node(name: str, labels: Mapping[str, str] | None = None, **spec: object) -> dict[str, object]:
-    """A Node as people write it."""
-    metadata = {"name": name, "labels": dict(labels or {})}
-    return {"apiVersion": "shoal.dev/v1", "kind": "Node", "metadata": metadata, "spec": {"layer": "edge"} | spec}
+        body = {"apiVersion": "shoal.dev/v1", "kind": "Node", "metadata": {"name": name}, "spec": spec}
+        return await self.ask("PUT", f"/v1/nodes/{name}", body)
 
 
 Serve = Callable[..., AbstractAsyncContextManager[Served]]

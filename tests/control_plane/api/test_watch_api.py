@@ -55,8 +55,9 @@ class Stream:
 
 
 @asynccontextmanager
-async def stream(served: Any, path: str, role: Role = Role.VIEWER, **headers: str) -> AsyncIterator[Stream]:
-    async with served.http.get(served.url + path, headers=served.headers(role, **headers)) as response:
+async def stream(served: Any, path: str, *, role: Role = Role.VIEWER, last: str = "") -> AsyncIterator[Stream]:
+    headers = served.headers(role, **({"Last_Event_ID": last} if last else {}))
+    async with served.http.get(served.url + path, headers=headers) as response:
         assert response.status == 200, await response.read()
         assert response.headers["Content-Type"] == "text/event-stream"
         yield Stream(response)
@@ -103,8 +104,7 @@ def test_a_watch_goes_on_where_it_was(run: Any, how: str) -> None:
         await served.put_node("missed")
         await served.ask("DELETE", "/v1/nodes/old")
         query = {"header": "", "query": f"&resourceVersion={last}", "both": "&resourceVersion=0"}[how]
-        headers = {} if how == "query" else {"Last_Event_ID": last}
-        async with stream(served, f"/v1/nodes?watch=1{query}", **headers) as watch:
+        async with stream(served, f"/v1/nodes?watch=1{query}", last="" if how == "query" else last) as watch:
             assert [(await watch.change())[:2] for _ in range(2)] == [("put", "missed"), ("delete", "old")]
 
     run(test)
@@ -215,7 +215,7 @@ def test_logs_are_read_and_followed(run: Any) -> None:
     async def test(served: Any) -> None:
         lines = (await served.ask("GET", "/v1/logs?node=a&tail=1")).json["lines"]
         assert [line["line"] for line in lines] == ["two"]
-        async with stream(served, "/v1/logs?application=shop&component=web&follow=1", Role.DEPLOYER) as logs:
+        async with stream(served, "/v1/logs?application=shop&component=web&follow=1", role=Role.DEPLOYER) as logs:
             assert [msgspec.json.decode((await logs.next()).data)["line"] for _ in range(2)] == ["one", "two"]
             assert (await logs.rest()).endswith(b"\n\n"), "it ends when the lines do"
         for query in ("", "?application=shop", "?node=a&application=shop&component=web", "?component=web"):
