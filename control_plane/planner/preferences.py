@@ -152,7 +152,7 @@ def preferences_of(question: Question, deciders: Sequence[Decider]) -> list[Deci
 
 def _wishes(component: Component, callers: Sequence[tuple[str, Interaction]]) -> tuple[Constraint, ...]:
     wishes: list[Constraint] = [
-        Together(f"affinity {one.component}", one.component, one.topology, one.component == component.name, False)
+        Together(f"affinity {one.component}", one.component, one.topology, is_mutual=False)
         for one in component.placement.affinity
         if not one.required
     ]

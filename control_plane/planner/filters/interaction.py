@@ -117,10 +117,9 @@ def interaction(question: Question, into: Constraints) -> None:
     own = question.component.name
     for one in question.component.interactions:
         if _binds(one):
-            calls = Calls(f"interaction {one.to}", one.to, Limits(one.latency, one.bandwidth))
-            (into.moving if one.to == own else into.narrowing).append(calls)
+            into.narrowing.append(Calls(f"interaction {one.to}", one.to, Limits(one.latency, one.bandwidth)))
     for other, one in question.relations.called_by.get(own, ()):
-        if other != own and _binds(one):
+        if _binds(one):
             into.moving.append(CalledBy(f"interaction {other}", other, Limits(one.latency, one.bandwidth)))
 
 

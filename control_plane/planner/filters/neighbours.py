@@ -25,15 +25,13 @@ class Together(Constraint):
     name: str
     other: str
     topology: Topology
-    is_own: bool
-    """Affinity to the component itself: its first replica is free to choose."""
     is_mutual: bool
     """The other wants to stand with this one too: whichever comes first is free to choose."""
 
     def mask(self, question: Question) -> BoolArray:
         rows = question.siblings_of(self.other)
         if not rows.size:
-            return everywhere(question, self.is_own or self.is_mutual)
+            return everywhere(question, self.is_mutual)
         codes = codes_of(question.table.nodes, self.topology)
         return np.isin(codes, codes[rows]) & (codes >= 0)
 
@@ -86,8 +84,7 @@ def neighbours(question: Question, into: Constraints) -> None:
     together += [("colocate", other, Topology.NODE) for other in placement.colocate]
     for kind, other, topology in together:
         is_mutual = other in question.relations.wanted_by.get(own, ())
-        constraint = Together(f"{kind} {other}", other, topology, other == own, is_mutual)
-        (into.moving if other == own else into.narrowing).append(constraint)
+        into.narrowing.append(Together(f"{kind} {other}", other, topology, is_mutual))
     for one in placement.anti_affinity:
         if one.required:
             apart = Apart(f"antiAffinity {one.component}", one.component, one.topology, one.component == own, own)

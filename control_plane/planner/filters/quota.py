@@ -14,6 +14,7 @@ from ....policies.node_table import BoolArray
 from ....policies.request import millis_of
 from ..constraint import Constraint, Constraints, Question, everywhere
 from ..explanation import Failure
+from ..summary import replicas
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Quota(Constraint):
 
     def _shown(self, amount: int) -> str:
         if self.of == "replicas":
-            return f"{amount} replicas"
+            return replicas(amount)
         return CORES.format(amount / 1000) if self.of == "cpu" else BYTES.format(amount)
 
 
