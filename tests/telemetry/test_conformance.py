@@ -17,7 +17,7 @@ import pytest
 from shoal.descriptions.errors import TransportError
 from shoal.telemetry.broker_process import BrokerProcess, EmbeddedBroker, Mosquitto, find_mosquitto
 from shoal.telemetry.credentials import CONTROL_PLANE, BrokerCredentials
-from shoal.telemetry.link import Link, LinkOptions, LinkState, Message, Presence, Publication
+from shoal.telemetry.link import Link, LinkOptions, LinkState, Message, Presence, Protocol, Publication
 
 pytestmark = pytest.mark.system
 
@@ -422,5 +422,27 @@ def test_everything_comes_back_after_a_broker_was_killed(broker: BrokerProcess) 
             assert message.payload == f"here {node.session_id}".encode()
             await control.publish(down(node_uid, "cmd"), b"again", qos=1)
             assert (await take(node)).payload == b"again"
+
+    run(scenario())
+
+
+def test_mqtt_5_adds_refusals_and_expiry_where_the_broker_knows_it(mosquitto: Mosquitto) -> None:
+    """Mosquitto only: amqtt speaks 3.1.1, and nothing in Shoal needs more."""
+
+    async def scenario() -> None:
+        password = mosquitto.password("five")
+        filters = ((down("five", "#"), 1),)
+        mine = LinkOptions(
+            mosquitto.url, "five", "five", password, subscriptions=filters, protocol=Protocol.V5, clean_session=False
+        )
+        async with connected(options(mosquitto, CONTROL_PLANE, up("five", "#"))) as control:
+            async with connected(mine) as node:
+                await node.publish(up("five", "ev/a"), b"v5", qos=1, expiry_s=60)
+                assert (await take(control)).payload == b"v5"
+                with pytest.raises(TransportError, match="Not authorized"):
+                    await node.publish(up("other", "ev/a"), b"", qos=1)
+            await control.publish(down("five", "cmd"), b"meanwhile", qos=1)
+            async with connected(mine) as node:
+                assert (await take(node)).payload == b"meanwhile"
 
     run(scenario())
