@@ -17,6 +17,8 @@ from rich.table import Table
 from ...descriptions.yaml import dump_yaml
 
 console = Console(highlight=False)
+if not console.is_terminal:
+    console.width = 200  # nobody wraps what goes to a file or a pipe
 errors = Console(stderr=True, highlight=False)
 
 

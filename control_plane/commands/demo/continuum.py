@@ -41,6 +41,7 @@ class Continuum:
 
     folder: Path
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    killed: set[str] = field(default_factory=set)
     url: str = ""
 
     def __enter__(self) -> Continuum:
@@ -57,8 +58,6 @@ class Continuum:
         for process in stubborn:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
-        for child in self.processes.values():
-            child.wait(timeout=END_S)
 
     @property
     def token_file(self) -> Path:
@@ -107,18 +106,20 @@ class Continuum:
     def processes_of(self, name: str) -> list[psutil.Process]:
         """The process of that name and all that it started, in whatever session they are."""
         mark = str(self.folder / name)
-        found = []
+        found = set()
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error):
                 if process.environ().get(MARK) == mark or any(mark + "/" in part for part in process.cmdline()):
-                    found.append(process)
-        return [one for one in found if one.pid != os.getpid()]
+                    found |= {process, *process.children(recursive=True)}
+        return sorted((one for one in found if one.pid != os.getpid()), key=lambda one: one.pid)
 
-    def kill(self, name: str) -> int:
-        """SIGKILL a node's agent and all that it started, as a power cut would; how many processes that were."""
-        killed = 0
+    def kill(self, name: str) -> tuple[int, float]:
+        """SIGKILL a node's agent and all that it started, as a power cut would; how many, and when by `monotonic`."""
+        self.killed.add(name)
+        killed, killed_s = 0, 0.0
         for _ in range(3):  # what was being forked while we looked is found on the next look
             found = self.processes_of(name)
+            killed_s = killed_s or time.monotonic()
             for process in found:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     process.kill()
@@ -126,8 +127,7 @@ class Continuum:
             if not found:
                 break
             psutil.wait_procs(found, timeout=END_S)
-        self.processes[name].wait(timeout=END_S)
-        return killed
+        return killed, killed_s
 
     def logs(self) -> dict[str, str]:
         """The end of what each process wrote."""
@@ -139,7 +139,7 @@ class Continuum:
     def check_alive(self) -> None:
         """Raises `StartError` when a process that should run has ended."""
         for name, process in self.processes.items():
-            if process.poll() not in {None, -9}:
+            if name not in self.killed and process.poll() is not None:
                 raise StartError(f"{name} ended with {process.returncode}: {self.logs()[name]}")
 
     def _start(self, name: str, verb: str, config: Value, *arguments: str) -> None:

@@ -184,8 +184,7 @@ class Story:
     def _failover(self, client: BlockingClient, placements: list[PlacementAnswer]) -> dict[str, Any]:
         victim = self._of(placements, CLASSIFIER)[0]
         self.teller.chapter(f"Killing {victim.node}: agent, gateway and workers, with SIGKILL")
-        killed = self.continuum.kill(victim.node)
-        began_s = time.monotonic()
+        killed, began_s = self.continuum.kill(victim.node)
         self.teller.note(f"{killed} processes killed; the slice's lease is 4 s")
 
         def lost() -> bool:
