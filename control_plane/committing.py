@@ -88,7 +88,7 @@ class Committer:
                 return self._stream(tx, job)
             case BumpEpoch():
                 tx.raise_generation(job.generation_min)
-                return EpochBumped(self.new_id("epoch"), tx.bump_epoch().epoch)
+                return EpochBumped(self.new_id("epoch"), tx.bump_epoch(job.epoch_min).epoch)
 
     def _commit(self, tx: Transaction, commit: Commit) -> Committed:
         puts = [*self._puts(tx, commit)]

@@ -249,10 +249,13 @@ class Core:
             return
         mark = self.rows.marks.get(told.node)
         newest = (self.membership.epoch, mark.generation if mark is not None else 0)
-        if (told.epoch, told.observed_generation) <= newest or not told.observed_generation:
-            draft.effects += self.publisher.heard(draft.id, told.node, told.digest, draft.now_s)
-        else:
+        order = (told.epoch, told.observed_generation)
+        # The same order with another digest: a database that was restored twice gave it to two documents.
+        is_other = mark is not None and order == newest and told.digest != mark.digest
+        if told.observed_generation and (order > newest or is_other):
             self._rewind(told, newest, draft)
+        else:
+            draft.effects += self.publisher.heard(draft.id, told.node, told.digest, draft.now_s)
 
     def _rewind(self, told: Heartbeat | Reported, newest: tuple[int, int], draft: Draft) -> None:
         """A node that knows newer documents than the database shows that the database is a restored one."""
@@ -263,7 +266,7 @@ class Core:
             "changed since that backup is lost, and every node is told the present state again"
         )
         draft.tell(Happening("DatabaseRestored", text, "Slice", self.slice_name, "warning"))
-        draft.effects.append(BumpEpoch(draft.id, told.observed_generation))
+        draft.effects.append(BumpEpoch(draft.id, told.observed_generation, told.epoch))
 
     def _streamed(self, event: Event, uid: str, draft: Draft) -> None:
         member = self.membership.members.get(uid)

@@ -214,6 +214,8 @@ class BumpEpoch(Effect):
 
     generation_min: int
     """Generations given from now on exceed this."""
+    epoch_min: int = 0
+    """And so does the epoch exceed this: the database may have been restored more than once."""
 
 
 @dataclass(frozen=True)

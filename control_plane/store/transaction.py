@@ -239,11 +239,15 @@ class Transaction(ReadTransaction):
         if current != fence:
             raise FencedError(own=fence, current=current)
 
-    def bump_epoch(self) -> Leader:
-        """Count a restore from a backup: what nodes run may be newer than what this database remembers."""
+    def bump_epoch(self, epoch_min: int = 0) -> Leader:
+        """Count a restore from a backup: what nodes run may be newer than what this database remembers.
+
+        The new epoch exceeds `epoch_min`, the highest that a node has told of.
+        """
         before = self.leader()
-        self._connection.execute(update(leader).values(epoch=before.epoch + 1))
-        return Leader(before.holder, before.fence, before.epoch + 1, before.since_ms)
+        epoch = max(before.epoch, epoch_min) + 1
+        self._connection.execute(update(leader).values(epoch=epoch))
+        return Leader(before.holder, before.fence, epoch, before.since_ms)
 
     def raise_generation(self, floor: int) -> None:
         """Make the next generation exceed `floor`, which a node reported after a restore."""

@@ -25,6 +25,7 @@ from shoal.control_plane.effects import (
     PutStatus,
     SendCanary,
     SendDesired,
+    SendLease,
     StoreStream,
     Tell,
     Timer,
@@ -37,6 +38,7 @@ from shoal.control_plane.inputs import (
     Event,
     HeartbeatSeen,
     LinkChanged,
+    NodesScored,
     PlanProposed,
     ReportSeen,
     Row,
@@ -52,10 +54,12 @@ from shoal.control_plane.rows import kind_of, name_of
 from shoal.descriptions.kinds import Application, Model, Node, Slice
 from shoal.descriptions.kinds.node import NodeStatus
 from shoal.descriptions.messages.desired import Desired
-from shoal.descriptions.messages.lease import Heartbeat
+from shoal.descriptions.messages.lease import Heartbeat, Lease
 from shoal.descriptions.messages.reported import ReplicaReport, Reported, State
 
 E = TypeVar("E", bound=Effect)
+SAFE_SHARE = 0.8
+"""Of its lease, after which an agent stops single instances."""
 
 
 @dataclass
@@ -79,13 +83,17 @@ class Agent:
     """When the next heartbeat is due."""
     lease_until_s: float = 0.0
 
-    @property
-    def serving(self) -> tuple[str, ...]:
-        """Replicas that run here now."""
+    def serving(self, now_s: float) -> tuple[str, ...]:
+        """Replicas that run here now; a single instance only as long as the agent trusts its lease."""
         if not self.alive or self.desired is None or self.desired.spec is None:
             return ()
-        found = (one.id for one in self.desired.spec.replicas if not one.draining)
-        return tuple(one for one in found if self.phases.get(one, "ready") == "ready")
+        return tuple(
+            one.id
+            for one in self.desired.spec.replicas
+            if not one.draining
+            and self.phases.get(one.id, "ready") == "ready"
+            and (not one.single_instance or now_s < self.lease_until_s)
+        )
 
 
 @dataclass
@@ -169,6 +177,7 @@ class Harness:
             self.apply(node.model_copy(update={"status": NodeStatus(uid=uid)}))
             self.birth(self.agents[name])
             self.report(self.agents[name])
+            self.beat(self.agents[name])
 
     def advance(self, seconds: float) -> None:
         """Let time pass: timers fire and heartbeats come in their order."""
@@ -301,7 +310,7 @@ class Harness:
         return sorted(
             (replica, agent.name)
             for agent in self.agents.values()
-            for replica in agent.serving
+            for replica in agent.serving(self.now_s)
             if replica.split(".")[1] == component
         )
 
@@ -336,6 +345,8 @@ class Harness:
                     self.send(CanaryEchoed(self._id("canary"), effect.seq))
             case SendDesired():
                 self._publish(effect.desired)
+            case SendLease():
+                self._grant(effect.lease)
             case AskPlanner():
                 snapshot = self.core.snapshot(self.now_s, datetime(2026, 1, 1, tzinfo=UTC))
                 if self.holds_plans:
@@ -343,12 +354,15 @@ class Harness:
                 else:
                     self.propose(effect, snapshot)
             case AskScores():
-                from shoal.control_plane.inputs import NodesScored
-
                 scores = tuple((node, self.scores.get(node, 0.0)) for node in effect.nodes)
                 self.send(NodesScored(self._id("scores"), effect.application, effect.component, scores))
+            case _:
+                self._perform_rare(effect)
+
+    def _perform_rare(self, effect: Effect) -> None:
+        match effect:
             case BumpEpoch():
-                self.epoch += 1
+                self.epoch = max(self.epoch, effect.epoch_min) + 1
                 self.generation = max(self.generation, effect.generation_min)
                 self.send(EpochBumped(self._id("epoch"), self.epoch))
             case StoreStream():
@@ -386,6 +400,11 @@ class Harness:
                 row = self.database.get((write.kind, write.name))
                 if row is not None:
                     self.database[write.kind, write.name] = row.model_copy(update={"status": write.status})
+
+    def _grant(self, lease: Lease) -> None:
+        for agent in self.agents.values():
+            if agent.uid == lease.node and agent.alive and agent.connected and lease.session == f"s{agent.session}":
+                agent.lease_until_s = self.now_s + SAFE_SHARE * lease.lease_s
 
     def _publish(self, desired: Desired) -> None:
         order = (desired.epoch, desired.generation)
