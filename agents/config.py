@@ -16,9 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from ..descriptions.config_file import read_config
 from ..descriptions.errors import DescriptionError
-from ..descriptions.options import configure, option
-from ..descriptions.yaml import load_yaml
+from ..descriptions.options import option
 
 PREFIX = "SHOAL_AGENT"
 SYSTEM_CONFIG = Path("/etc/shoal/agent.yaml")
@@ -197,16 +197,5 @@ class AgentOptions:
 
 
 def load_config(path: Path | None, env: Mapping[str, str]) -> AgentOptions:
-    """Read the file (`/etc/shoal/agent.yaml` or none when not given) and the environment, which wins."""
-    if path is None and SYSTEM_CONFIG.exists():
-        path = SYSTEM_CONFIG
-    document = None
-    if path is not None:
-        try:
-            documents = load_yaml(path.read_bytes(), file=str(path))
-        except OSError as error:
-            raise DescriptionError(f"cannot be read: {error.strerror}", file=str(path)) from None
-        if len(documents) > 1:
-            raise DescriptionError("more than one document", file=str(path))
-        document = documents[0] if documents else None
-    return configure(AgentOptions, document, env, prefix=PREFIX)
+    """Read the file (`/etc/shoal/agent.yaml`, if there is one, when not given) and the environment, which wins."""
+    return read_config(AgentOptions, path, SYSTEM_CONFIG, env, prefix=PREFIX)

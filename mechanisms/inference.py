@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import msgspec
 
@@ -20,7 +21,6 @@ from ..descriptions.messages.lease import Routes
 from ..descriptions.options import option
 from .arguments import argument, done, refused, status, verb
 from .gateway import Gateway
-from .log_files import last_lines
 from .runner import Host, Observation, Runner
 from .serving import ToldRecords
 from .serving_session import MIB, ServingSession
@@ -87,12 +87,10 @@ class Inference(Runner):
         """What is on its way, and what the gateway has."""
         return await self.session.observe()
 
-    async def logs(self, replica: str, lines: int) -> str:
-        """What the replica's worker wrote."""
-        found = sorted((self.session.gateway.folder / "logs").glob(f"{replica}*"))
-        if not found:
-            raise RefusedError(f"{replica} has written nothing")
-        return await asyncio.to_thread(last_lines, found[-1], lines)
+    def log_file(self, replica: str) -> Path | None:
+        """What the newest worker of the replica wrote."""
+        found = (self.session.gateway.folder / "logs").glob(f"{replica}*")
+        return max(found, key=lambda path: path.stat().st_mtime, default=None)
 
     async def close(self) -> None:
         """Stop downloads; the gateway goes on."""

@@ -11,6 +11,7 @@ import asyncio
 import signal
 import time
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import msgspec
 
@@ -132,9 +133,9 @@ class Process(Runner):
         last = last_lines(self._table.log_of(running.record.spec.id), 1)
         return f"{told}: {last[:200]}" if last else told
 
-    async def logs(self, replica: str, lines: int) -> str:
-        """What it wrote, oldest first."""
-        return await asyncio.to_thread(last_lines, self._table.log_of(replica), lines)
+    def log_file(self, replica: str) -> Path | None:
+        """Standard output and error together."""
+        return self._table.log_of(replica)
 
     async def close(self) -> None:
         """Let everything run on."""

@@ -19,6 +19,7 @@ import msgspec
 from ..descriptions.messages.codec import encode
 from ..descriptions.messages.desired import ReplicaSpec
 from .mechanism import Mechanism
+from .process_handle import boot_id
 from .transfer.origin import Origins
 
 RunPhase = Literal["fetching", "starting", "ready", "notReady", "failed", "exited", "stopping"]
@@ -83,7 +84,7 @@ class Host:
     @property
     def lease_file(self) -> Path:
         """Holds, as text, when the lease ends on CLOCK_BOOTTIME; what guards of single instances read."""
-        return self.runtime_dir / "lease"
+        return self.runtime_dir / f"lease-{boot_id()[:8]}"
 
 
 class Runner(Mechanism):
@@ -110,8 +111,8 @@ class Runner(Mechanism):
         """Every instance, ended ones included until they are stopped or started anew."""
 
     @abstractmethod
-    async def logs(self, replica: str, lines: int) -> str:
-        """The last lines that it wrote; `RefusedError` when it keeps none."""
+    def log_file(self, replica: str) -> Path | None:
+        """What the replica writes to, capped by copying to `<name>.1` and truncating; None when it writes nothing."""
 
     @abstractmethod
     async def close(self) -> None:

@@ -296,7 +296,7 @@ def test_options_are_set_and_undone_by_swapping(node: Node) -> None:
 
 def test_a_single_instance_ends_with_its_lease_though_no_agent_lives(node: Node) -> None:
     spec = msgspec.structs.replace(node.spec(), single_instance=True)
-    lease = node.folder / "run" / "lease"
+    lease = node.host().lease_file
 
     async def test() -> None:
         async with node.inference() as one:

@@ -19,6 +19,7 @@ from shoal.descriptions.errors import RefusedError, ShoalError, TransportError
 from shoal.descriptions.mechanism import MechanismCommand
 from shoal.descriptions.messages.desired import ProcessTask, ReplicaSpec
 from shoal.mechanisms.arguments import values
+from shoal.mechanisms.log_files import last_lines
 from shoal.mechanisms.process import Process
 from shoal.mechanisms.process_handle import boot_id, start_time
 from shoal.mechanisms.process_record import Records
@@ -86,6 +87,12 @@ async def until(one: Process, holds: Callable[[tuple[Observation, ...]], bool]) 
     return found
 
 
+def logs(one: Process, replica: str, lines: int) -> str:
+    path = one.log_file(replica)
+    assert path is not None
+    return last_lines(path, lines)
+
+
 def phase_is(phase: str) -> Callable[[tuple[Observation, ...]], bool]:
     return lambda found: [one.phase for one in found] == [phase]
 
@@ -115,7 +122,7 @@ def test_a_program_runs_with_its_environment_and_is_stopped(node: Node) -> None:
             (found,) = await until(one, phase_is("ready"))
             assert found.pid == started.pid
             assert os.getsid(found.pid) == found.pid  # a session of its own
-            while not (text := await one.logs(spec.id, 10)):
+            while not (text := logs(one, spec.id, 10)):
                 await asyncio.sleep(0.02)
             env = json.loads(text)
             assert (env["COLOUR"], env["SHOAL_REPLICA"], env["SHOAL_NODE"]) == ("blue", "app.part.0", "node-1")
@@ -144,7 +151,7 @@ def test_limits_are_on_the_program_itself(node: Node) -> None:
     async def test() -> None:
         async with node.process(cgroups=False) as one:
             await one.start(spec, run_digest(spec))
-            while not (text := await one.logs(spec.id, 1)):
+            while not (text := logs(one, spec.id, 1)):
                 await asyncio.sleep(0.02)
             assert text == f"77 {256 << 20} 1"
 
@@ -301,7 +308,7 @@ def test_grandchildren_end_with_their_group(node: Node) -> None:
     async def test() -> None:
         async with node.process() as one:
             await one.start(spec, run_digest(spec))
-            while not (text := await one.logs(spec.id, 1)):
+            while not (text := logs(one, spec.id, 1)):
                 await asyncio.sleep(0.02)
             await one.stop(spec.id, run_digest(spec), 5.0)
             await until(one, gone)
@@ -323,7 +330,7 @@ def test_what_ignores_sigterm_is_killed_after_its_grace(node: Node) -> None:
     async def test() -> None:
         async with node.process() as one:
             await one.start(spec, run_digest(spec))
-            while not await one.logs(spec.id, 1):
+            while not logs(one, spec.id, 1):
                 await asyncio.sleep(0.02)
             await one.stop(spec.id, run_digest(spec), 5.0)
             assert [found.phase for found in await one.observe()] == ["stopping"]
@@ -340,9 +347,9 @@ def test_logs_are_capped_and_keep_their_end(node: Node) -> None:
             await one.start(spec, run_digest(spec))
             await until(one, phase_is("exited"))
             await one.observe()
-            logs = node.folder / "state" / "process" / "logs"
-            assert sum(path.stat().st_size for path in logs.iterdir()) <= 2 * 4096
-            assert (await one.logs(spec.id, 2)).splitlines() == ["line 19999", "last"]
+            folder = node.folder / "state" / "process" / "logs"
+            assert sum(path.stat().st_size for path in folder.iterdir()) <= 2 * 4096
+            assert (logs(one, spec.id, 2)).splitlines() == ["line 19999", "last"]
 
     run(test())
 
@@ -398,7 +405,7 @@ def test_a_folder_of_programs(node: Node, tmp_path: Path, by_name: bool) -> None
         await one.open(node.host())
         await one.start(spec, run_digest(spec))
         await until(one, phase_is("exited"))
-        assert await one.logs(spec.id, 5) == "hello"
+        assert logs(one, spec.id, 5) == "hello"
         await one.stop(spec.id, run_digest(spec), 0.0)
         await one.close()
 
@@ -434,7 +441,7 @@ def test_two_replicas_never_get_one_port(node: Node) -> None:
 
 def lease_ends_in(node: Node, seconds: float) -> None:
     until_s = time.clock_gettime(time.CLOCK_BOOTTIME) + seconds
-    (node.folder / "run" / "lease").write_text(str(until_s))
+    node.host().lease_file.write_text(str(until_s))
 
 
 def test_a_single_instance_ends_with_its_lease_though_no_agent_lives(node: Node) -> None:
@@ -447,7 +454,7 @@ def test_a_single_instance_ends_with_its_lease_though_no_agent_lives(node: Node)
         lease_ends_in(node, 60)
         async with node.process() as one:
             await one.start(spec, run_digest(spec))
-            while not await one.logs(spec.id, 1):
+            while not logs(one, spec.id, 1):
                 await asyncio.sleep(0.02)
             (found,) = await one.observe()
         lease_ends_in(node, 0)  # no agent from here on
@@ -469,7 +476,7 @@ def test_a_single_instance_ends_with_its_guard(node: Node) -> None:
         lease_ends_in(node, 60)
         async with node.process() as one:
             guard = (await one.start(spec, run_digest(spec))).pid
-            while not (text := await one.logs(spec.id, 1)):
+            while not (text := logs(one, spec.id, 1)):
                 await asyncio.sleep(0.02)
             program = int(text)
             assert program != guard
@@ -524,7 +531,7 @@ def test_cpu_can_be_set_and_undone(node: Node) -> None:
     async def test() -> None:
         async with node.process(cgroups=False) as one:
             pid = (await one.start(spec, run_digest(spec))).pid
-            while not await one.logs(spec.id, 1):
+            while not logs(one, spec.id, 1):
                 await asyncio.sleep(0.02)
             undo = one.inverse(command)
             assert undo is not None
