@@ -78,7 +78,7 @@ def apply_one(client: BlockingClient, one: Described, dry_run: bool, progress: P
 
 
 def announced(one: Described) -> Kind:
-    """The object as it is sent: a model says which bytes it means, so that none runs with those of the version before."""
+    """The object as it is sent: a model says which bytes it means, so that none runs with those of another version."""
     kind = one.kind
     if not isinstance(kind, Model) or not kind.spec.source.file or kind.spec.source.sha256 is not None:
         return kind

@@ -1,8 +1,9 @@
 """Turns raw images into the digit model's input and forwards them: the far-edge component of this example.
 
-It listens on `SHOAL_PORT_HTTP` for 32 × 32 PGM images (`POST /classify`), drops blank ones before they cost any bandwidth,
-shrinks the rest to the model's 8 × 8 input and asks the node's own gateway (`SHOAL_GATEWAY`), which knows the nodes that
-serve the model right now. It counts what it saw and pushes that as OTLP/HTTP to its agent. Standard library only.
+It listens on `SHOAL_PORT_HTTP` for 32 × 32 PGM images (`POST /classify`), drops blank ones before they cost any
+bandwidth, shrinks the rest to the model's 8 × 8 input and asks the node's own gateway (`SHOAL_GATEWAY`), which knows the
+nodes that serve the model right now. It counts what it saw and pushes that as OTLP/HTTP to its agent. Standard library
+only.
 """
 
 from __future__ import annotations
@@ -49,9 +50,7 @@ def shrink(width: int, height: int, pixels: bytes) -> list[float]:
     cells = []
     for row in range(8):
         for column in range(8):
-            block = sum(
-                sum(pixels[(row * cell_h + y) * width + column * cell_w :][:cell_w]) for y in range(cell_h)
-            )
+            block = sum(sum(pixels[(row * cell_h + y) * width + column * cell_w :][:cell_w]) for y in range(cell_h))
             cells.append(block / (cell_w * cell_h) * 16 / 255)
     return cells
 
@@ -111,7 +110,7 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(data)
 
-    def log_message(self, format: str, *args: object) -> None:
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - named by the base class
         """Stay quiet: counters tell more than a line for each image."""
 
 

@@ -1,8 +1,8 @@
 """Trains the digit classifier of this example and writes `digits.onnx`, `images/` and `accuracy.txt`.
 
 Run it with `python examples/01-digits/train.py` (needs the `dev` extra). It uses the handwritten digits that
-scikit-learn bundles (1,797 images, Optical Recognition of Handwritten Digits, UCI). One third is held out: the accuracy is
-measured on it alone, and the images that the demo sends are a sample of it.
+scikit-learn bundles (1,797 images, Optical Recognition of Handwritten Digits, UCI). One third is held out: the
+accuracy is measured on it alone, and the images that the demo sends are a sample of it.
 """
 
 from __future__ import annotations

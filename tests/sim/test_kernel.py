@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from shoal.sim.clock import WALL_ORIGIN_S, Clock
 from shoal.sim.disk import Disk
 from shoal.sim.kernel import Kernel

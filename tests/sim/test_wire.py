@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from shoal.sim.broker import IN_FLIGHT_MAX, QUEUE_MAX, matches
 from shoal.sim.network import Quality
 

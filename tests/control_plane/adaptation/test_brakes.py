@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from shoal.control_plane.adaptation.brakes import Allowed, Refusal, check, in_motion, motion_limit, owner_of
 from shoal.control_plane.placement import Placement
 from shoal.descriptions.messages.reported import MechanismReport

@@ -9,6 +9,7 @@ from itertools import pairwise
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from shoal.control_plane.adaptation import (
     Act,
     ActionCommitted,

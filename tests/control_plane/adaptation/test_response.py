@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+
 from shoal.control_plane.adaptation.response import respond, worst_replica
 from shoal.control_plane.adaptation.settings import faster_setting
 from shoal.descriptions.kinds.application import Component

@@ -9,6 +9,7 @@ from statistics import median
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from shoal.control_plane.adaptation.scaling import Count, Load, Missing, measure, recommend, settle
 from shoal.descriptions.kinds.application import Scaling, ScalingSignal
 

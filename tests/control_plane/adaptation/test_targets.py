@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from shoal.control_plane.adaptation.targets import MISSES, WINDOWS, Verdict, Verdicts, is_met, judge
 from shoal.descriptions.kinds.meta import Relation
 

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
+
 from shoal.control_plane.store.database import Database, StoreOptions
 
 Open = Callable[..., AbstractContextManager[Database]]

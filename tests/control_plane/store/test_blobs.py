@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
+
 from shoal.control_plane.store.blobs import Blob, BlobStore, BlobTooLargeError, DigestError, UploadBusyError
 
 BYTES = b"weights" * 1000

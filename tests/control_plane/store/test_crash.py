@@ -18,6 +18,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
+
 from shoal.control_plane.store.database import Database
 from shoal.control_plane.store.records import EventQuery
 

@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
+
 from shoal.control_plane.store.database import Database, StoreOptions
 from shoal.control_plane.store.errors import StoreError, StoreFailure
 from shoal.control_plane.store.records import StoredObject

@@ -8,9 +8,10 @@ from contextlib import AbstractContextManager, closing
 from pathlib import Path
 
 import pytest
-import shoal
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+
+import shoal
 from shoal.control_plane.store.database import Database
 from shoal.control_plane.store.dialect import dialect_for
 from shoal.control_plane.store.errors import StoreError, StoreFailure

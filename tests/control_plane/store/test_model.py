@@ -9,6 +9,7 @@ from pathlib import Path
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
 from shoal.control_plane.store.database import Database
 from shoal.control_plane.store.errors import ConflictError
 from shoal.control_plane.store.records import Operation, Put, StoredObject

@@ -5,6 +5,7 @@ from __future__ import annotations
 from uuid import UUID
 
 import pytest
+
 from shoal.control_plane.store.database import Database
 from shoal.control_plane.store.errors import ConflictError, StoreError, StoreFailure
 from shoal.control_plane.store.records import DOC_BYTES_MAX, Put, StoredObject

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 
 import pytest
+
 from shoal.control_plane.store.database import Database
 from shoal.control_plane.store.errors import ConflictError, FencedError
 from shoal.control_plane.store.records import EventEntry, EventQuery

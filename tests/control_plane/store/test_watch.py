@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
+
 from shoal.control_plane.store import feed
 from shoal.control_plane.store.database import StoreOptions
 from shoal.control_plane.store.errors import HistoryError

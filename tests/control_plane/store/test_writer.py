@@ -8,12 +8,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 
 import pytest
+from sqlalchemy import text
+
 from shoal.control_plane.store.database import Database
 from shoal.control_plane.store.errors import ConflictError, StoreError, StoreFailure
 from shoal.control_plane.store.records import Put
 from shoal.control_plane.store.transaction import Transaction
 from shoal.control_plane.store.writer import Committed
-from sqlalchemy import text
 
 Open = Callable[..., AbstractContextManager[Database]]
 
