@@ -1,8 +1,8 @@
 """Turns raw images into the digit model's input and forwards them: the far-edge component of this example.
 
 It listens on `SHOAL_PORT_HTTP` for 32 × 32 PGM images (`POST /classify`), drops blank ones before they cost any
-bandwidth, shrinks the rest to the model's 8 × 8 input and asks the node's own gateway (`SHOAL_GATEWAY`), which knows the
-nodes that serve the model right now. It counts what it saw and pushes that as OTLP/HTTP to its agent. Standard library
+bandwidth, shrinks the rest to the model's 8 × 8 input and asks the node's own gateway (`SHOAL_GATEWAY`), which knows
+the nodes that serve the model right now. It counts what it saw and pushes that as OTLP/HTTP to its agent. Standard library
 only.
 """
 
