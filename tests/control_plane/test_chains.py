@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from shoal.control_plane.placement import Placement
 from shoal.control_plane.reconcile import Situation, Standing, heads_of, linked, reconcile
 from shoal.descriptions.kinds.application import Component
