@@ -111,8 +111,6 @@ def check_scale(action: Scale, component: Component, wanted: int, motion_free: i
         return Refusal("bounds", f"{component.name} has a fixed number of replicas; give it `scaling` with min and max")
     replicas = min(max(action.replicas, scaling.min), scaling.max)
     note = "" if replicas == action.replicas else f"{action.replicas} held to {scaling.min}..{scaling.max}"
-    if component.single_instance and replicas > 1:
-        return Refusal("bounds", f"{component.name} is a single instance")
     if replicas == wanted:
         return Refusal(
             "bounds" if note else "unchanged", f"{wanted} replicas are wanted already" + (f" ({note})" if note else "")

@@ -80,7 +80,7 @@ def test_scale_is_held_to_bounds_and_blast_radius(
     assert bool(answer.note) == (asked != expected)
 
 
-def test_scale_needs_room_bounds_and_more_than_one_instance() -> None:
+def test_scale_needs_room_and_bounds() -> None:
     def rule(app: object, wanted: int, free: int) -> tuple[str, str]:
         answer = check(scale(3), snapshot(app), wanted, free)  # type: ignore[arg-type]
         assert isinstance(answer, Refusal)
@@ -90,7 +90,7 @@ def test_scale_needs_room_bounds_and_more_than_one_instance() -> None:
     assert rule(application(component()), 2, 5) == (
         "bounds", "web has a fixed number of replicas; give it `scaling` with min and max"
     )  # fmt: skip
-    assert rule(application(component(scale=scaling(1, 5), single=True)), 1, 5)[0] == "bounds"
+    assert rule(application(component(scale=scaling(0, 1), single=True)), 1, 5)[0] == "bounds"
 
 
 def test_a_replica_is_not_moved_twice() -> None:
