@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from .... import __version__
 from ....descriptions.errors import ShoalError
 from ....descriptions.messages.gateway import GatewayFile
+from ....telemetry.logs import set_up_logging
 from ..plugins import class_paths
 from .admin import DRAIN_S, Admin
 from .http.exchange import Exchange
@@ -45,17 +46,16 @@ def main(argv: list[str] | None = None) -> int:
     try:
         settings = parse(argv)
         tokens = TokenFile(settings.token_file) if settings.token_file else None
+        plugins = class_paths(settings.plugins)
         place = Place(settings.dir)
         lock = place.take()
     except (ShoalError, OSError) as error:
         print(f"shoal-gateway: {error}", file=sys.stderr)
         return 1
-    logging.basicConfig(
-        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr
-    )
+    set_up_logging(settings.log_level, settings.log_format)
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            return runner.run(_run(settings, place, tokens))
+            return runner.run(_run(settings, plugins, place, tokens))
     finally:
         place.leave()
         os.close(lock)
@@ -69,8 +69,8 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
     return uvloop.new_event_loop
 
 
-async def _run(settings: Settings, place: Place, tokens: TokenFile | None) -> int:
-    gateway = Gateway.build(settings, place, tokens)
+async def _run(settings: Settings, plugins: dict[str, str], place: Place, tokens: TokenFile | None) -> int:
+    gateway = Gateway.build(settings, plugins, place, tokens)
     try:
         listener = _listen(settings)
     except OSError as error:
@@ -101,13 +101,13 @@ class Gateway:
     """Set when it is told to end."""
 
     @classmethod
-    def build(cls, settings: Settings, place: Place, tokens: TokenFile | None) -> Gateway:
+    def build(cls, settings: Settings, plugins: dict[str, str], place: Place, tokens: TokenFile | None) -> Gateway:
         """Connect the parts; nothing runs yet."""
         loop, limits = asyncio.get_running_loop(), settings.limits
         models = ModelTable(limits.queue_s_max, loop)
         where = WorkerPlace(place.logs, limits.body_bytes_max, settings.predictors)
         serving = Serving(models, {}, where, loop)
-        for name, path in class_paths(settings.plugins).items():
+        for name, path in plugins.items():
             serving.zygotes[name] = ZygoteLink(name, path, serving)
         patrol = Patrol(serving)
         tasks = AnswerTasks(loop)

@@ -34,8 +34,13 @@ class ModelTable:
         serving = [pool for pool in versions.values() if pool.workers]
         return max(serving or versions.values(), key=lambda pool: _version_key(pool.version))
 
+    def exact(self, spec: ServingSpec) -> Pool | None:
+        """The pool of a specification, if it is there."""
+        versions = self.versions.get(spec.model)
+        return versions.get(spec.version) if versions is not None else None
+
     def of(self, spec: ServingSpec) -> Pool:
-        """The pool of a specification."""
+        """The pool of a specification, made where it is missing."""
         versions = self.versions.setdefault(spec.model, {})
         pool = versions.get(spec.version)
         if pool is None:

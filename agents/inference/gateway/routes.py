@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import msgspec
@@ -16,7 +15,7 @@ from .patrol import Patrol
 from .pool import Call, Pool
 from .remote import RemoteModels
 from .serving import Serving
-from .target import Operation, Target, parse
+from .target import Target, parse
 from .tokens import TokenFile
 from .worker_process import WorkerProcess
 
@@ -81,19 +80,23 @@ class Routes:
         if exchange.method != verb:
             exchange.refuse(405, f"{exchange.path[:200]} takes {verb} only", allow=verb)
             return
-        self._handlers()[target.operation](exchange, target)
-
-    def _handlers(self) -> dict[Operation, Callable[[Exchange, Target], None]]:
-        return {
-            "infer": self._infer,
-            "server": self._server,
-            "live": self._live,
-            "ready": self._ready,
-            "models": self._models,
-            "model": self._model,
-            "model-ready": self._model_ready,
-            "metrics": self._metrics,
-        }
+        match target.operation:
+            case "infer":
+                self._infer(exchange, target)
+            case "live":
+                exchange.answer_json({"live": True})
+            case "ready":
+                self._ready(exchange)
+            case "model":
+                self._model(exchange, target)
+            case "model-ready":
+                self._model_ready(exchange, target)
+            case "models":
+                exchange.answer_json({"models": sorted({*self.models.versions, *self.remote.routes})})
+            case "server":
+                exchange.answer_json({"name": "shoal", "version": __version__, "extensions": ["binary_tensor_data"]})
+            case "metrics":
+                self.tasks.start(exchange, self._metrics(exchange), "metrics")
 
     def _infer(self, exchange: Exchange, target: Target) -> None:
         pool = self.models.find(target.model, target.version)
@@ -112,19 +115,10 @@ class Routes:
         self.remote.forward(exchange, target.model)
         return True
 
-    def _server(self, exchange: Exchange, _target: Target) -> None:
-        exchange.answer_json({"name": "shoal", "version": __version__, "extensions": ["binary_tensor_data"]})
-
-    def _live(self, exchange: Exchange, _target: Target) -> None:
-        exchange.answer_json({"live": True})
-
-    def _ready(self, exchange: Exchange, _target: Target) -> None:
+    def _ready(self, exchange: Exchange) -> None:
         """Ready when every replica here is; one that is loading, broken or starting again makes it 503."""
         is_ready = all(replica.core.phase in ("ready", "stopped") for replica in self.serving.replicas.values())
         exchange.answer_json({"live": True, "ready": is_ready}, 200 if is_ready else 503)
-
-    def _models(self, exchange: Exchange, _target: Target) -> None:
-        exchange.answer_json({"models": sorted({*self.models.versions, *self.remote.routes})})
 
     def _model(self, exchange: Exchange, target: Target) -> None:
         worker = self._worker_or_refusal(exchange, target)
@@ -151,10 +145,7 @@ class Routes:
             exchange.refuse(503, f"model {target.model!r} is not ready", retry_after_s=1.0)
         return worker
 
-    def _metrics(self, exchange: Exchange, _target: Target) -> None:
-        self.tasks.start(exchange, self._answer_metrics(exchange), "metrics")
-
-    async def _answer_metrics(self, exchange: Exchange) -> None:
+    async def _metrics(self, exchange: Exchange) -> None:
         await self.patrol.refresh_counters()
         exchange.answer(200, PROMETHEUS, (self.metrics.render(),))
 

@@ -125,8 +125,8 @@ class Serving:
         self._handle(self._owners[worker.incarnation], core.LoadFailed(worker.incarnation, reason))
 
     def worker_lost(self, worker: WorkerProcess) -> None:
-        pool = self.models.of(worker.spec)
-        for slots in (pool.workers, pool.retiring):
+        pool = self.models.exact(worker.spec)
+        for slots in (pool.workers, pool.retiring) if pool else ():
             if worker.link in slots:
                 slots.remove(worker.link)
 
@@ -141,7 +141,8 @@ class Serving:
         assert worker.link is not None
         stats = self._owners[worker.incarnation].stats
         stats.record(status, call.exchange.received_s, call.dispatched_s, worker.link.head_since_s)
-        pool = self.models.versions[worker.spec.model][worker.spec.version]
+        pool = self.models.exact(worker.spec)
+        assert pool is not None  # it stays while a worker of it lives
         if pool.queue:
             pool.pump()
         if worker.is_retiring:
@@ -231,7 +232,7 @@ class Serving:
             replica.stats.fold(worker.link.counters)
             waiting = self._settle_begun(replica, worker.link, reason)
         self._handle(replica, event)
-        pool = self.models.find(worker.spec.model, worker.spec.version)
+        pool = self.models.exact(worker.spec)
         for call in waiting if pool is None else ():
             call.exchange.refuse(503, reason, retry_after_s=1.0)
         if pool is not None:

@@ -7,6 +7,7 @@ import ipaddress
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from ....descriptions.errors import RefusedError
 from ..plugins import BUILT_IN
@@ -55,6 +56,7 @@ class Settings:
     plugins: tuple[str, ...] = tuple(BUILT_IN)
     hops_max: int = 2
     log_level: str = "info"
+    log_format: Literal["text", "json"] = "text"
     limits: Limits = Limits()
 
 
@@ -72,6 +74,7 @@ def parse(argv: Sequence[str] | None = None) -> Settings:
         plugins=tuple(arguments.plugin or BUILT_IN),
         hops_max=arguments.hops_max,
         log_level=arguments.log_level,
+        log_format=arguments.log_format,
         limits=Limits(
             body_bytes_max=arguments.body_max_mib * MIB,
             buffered_bytes_max=max(256, 2 * arguments.body_max_mib) * MIB,
@@ -113,8 +116,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--body-max-mib", type=_positive, default=64)
     add("--in-flight-max", type=_positive, default=1024)
     add("--connections-max", type=_positive, default=1024)
-    add("--queue-s-max", type=float, default=10.0)
+    add("--queue-s-max", type=_seconds, default=10.0)
     add("--log-level", choices=("debug", "info", "warning", "error"), default="info")
+    add("--log-format", choices=("text", "json"), default="text")
     return parser
 
 
@@ -123,6 +127,16 @@ def _address(text: str) -> tuple[str, int]:
     if not colon or not port.isdigit() or int(port) > 65535:
         raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT")
     return host.strip("[]"), int(port)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 < seconds <= 3600:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds, above 0 and at most 3600")
+    return seconds
 
 
 def _positive(text: str) -> int:

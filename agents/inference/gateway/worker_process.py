@@ -114,6 +114,9 @@ class WorkerProcess:
             ours.setblocking(False)
             link = WorkerLink(self, self.spec.in_flight_max, place.body_bytes_max * 4)
             await loop.create_unix_connection(lambda: link, sock=ours)
+            if self._is_over:  # told to end meanwhile
+                link.close()
+                return
             self.link = link
             spec = self.spec
             spawn = Spawn(

@@ -84,7 +84,7 @@ def _load(channel: Channel, frame: Frame, plugin_classes: dict[str, str], body_l
     except (DescriptionError, PluginError, RefusedError, msgspec.DecodeError) as error:
         channel.send(FrameType.ERROR, frame.id, pack_fields({":status": "400"}), [str(error).encode()])
         return None
-    except Exception as error:  # noqa: BLE001  # the plugin's border
+    except (Exception, SystemExit) as error:  # noqa: BLE001  # the plugin's border
         text = f"{plugin_name} can't load {fields['path']}: {type(error).__name__}: {error}"
         channel.send(FrameType.ERROR, frame.id, pack_fields({":status": "500"}), [text.encode()])
         return None

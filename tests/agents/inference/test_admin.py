@@ -83,6 +83,18 @@ def test_a_port_in_use_is_an_error(launch: Launch, tmp_path: Path) -> None:
     assert not (tmp_path / "gateway.json").exists()
 
 
+def test_an_unknown_plugin_is_an_error(tmp_path: Path) -> None:
+    run = run_gateway("--dir", str(tmp_path), "--plugin", "onnx", "--plugin", "tensorrt")
+    assert run.returncode == 1
+    assert run.stderr.startswith("shoal-gateway: tensorrt: no inference plugin has this name; installed are ")
+
+
+def test_only_enabled_plugins_serve(launch: Launch, double: ServingSpec) -> None:
+    gateway = launch("--plugin", "litert")
+    answer = gateway.admin("PUT", "/admin/replicas/r", double)
+    assert (answer.status, answer.error) == (400, "plugin 'onnx' is not enabled here; enabled are litert")
+
+
 def test_paths_too_long_for_a_socket_are_refused(tmp_path: Path) -> None:
     with pytest.raises(RefusedError, match="too long for a Unix socket"):
         Place(tmp_path / ("x" * 100)).take()

@@ -226,7 +226,15 @@ class TestSettings:
         assert settings.predictors[0].is_absolute()
 
     @pytest.mark.parametrize(
-        "flags", ["", "--dir x --http 1.2.3.4", "--dir x --http a:99999", "--dir x --in-flight-max 0", "--di x"]
+        "flags",
+        [
+            "",
+            "--dir x --http 1.2.3.4",
+            "--dir x --http a:99999",
+            "--dir x --in-flight-max 0",
+            "--dir x --queue-s-max nan",
+            "--di x",
+        ],
     )
     def test_wrong_flags_are_usage_errors(self, flags: str, capsys: pytest.CaptureFixture[str]) -> None:
         with pytest.raises(SystemExit) as ended:

@@ -59,7 +59,8 @@ class Talk:
     def call(self) -> Call:
         """Hand over a call, as a pool does."""
         exchange = Exchange(self.client, "POST", "/", {})
-        exchange.body, exchange.body_len = [b"in", b"put"], 5
+        exchange.body.extend([b"in", b"put"])
+        exchange.body_len = 5
         call = Call(exchange, b":operation: infer\n", None)
         self.link.dispatch(call)
         return call

@@ -65,13 +65,7 @@ class Exchange:
         length = sum(len(part) for part in body)
         line = _STATUS_LINE.get(status) or b"HTTP/1.1 %d \r\n" % status
         closing = b"" if self.keep_alive else b"connection: close\r\n"
-        head = b"%b%b%bdate: %b\r\ncontent-length: %d\r\n\r\n" % (
-            line,
-            headers,
-            closing,
-            _date(),
-            length,
-        )
+        head = b"%b%b%bdate: %b\r\ncontent-length: %d\r\n\r\n" % (line, headers, closing, _date(), length)
         self.connection.send([head, *body] if self.method != "HEAD" else [head], close=not self.keep_alive)
 
     def answer_json(self, value: object, status: int = 200) -> None:
