@@ -18,6 +18,7 @@ from ..descriptions.messages.desired import DesiredSpec, MechanismSetting, Proce
 from ..descriptions.messages.lease import Endpoint
 from .component_state import Revision, Setting
 from .placement import Placement
+from .reconcile import linked
 from .rows import Rows
 
 SAMPLES_PER_WINDOW = 10
@@ -79,7 +80,7 @@ def is_succeeded(rows: Rows, placement: Placement) -> bool:
     return (
         revision is not None
         and revision.template.single_instance
-        and any(other.replaces == placement.id and other.wanted == "run" for other in rows.placements_of(key))
+        and any(other.replaces == placement.id for other in linked(rows.placements_of(key)))
     )
 
 
