@@ -55,6 +55,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--credentials-file", type=Path, required=True, help="JSON {slice, key}, mode 0600")
     arguments = parser.parse_args(argv)
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logging.getLogger("amqtt").setLevel(logging.ERROR)  # it warns of every malformed packet, and anybody can send those
     try:
         credentials = BrokerCredentials.load(arguments.credentials_file)
         asyncio.run(serve(credentials, arguments.host, arguments.port, arguments.ready_file))

@@ -145,6 +145,8 @@ class EmbeddedBroker(Broker):  # type: ignore[misc]
         session.parent = 0
         if not session.clean_session and session.client_id in self._sessions:
             session = _resume(self._sessions[session.client_id][0], session)
+        waiting = session.delivered_message_queue
+        reader.backlog = lambda: waiting.qsize() + self._broadcast_queue.qsize()
         return handler, session
 
     async def _refusal(self, session: Session) -> int | None:

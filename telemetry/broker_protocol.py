@@ -12,16 +12,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from typing import Any
 
 from amqtt.adapters import StreamReaderAdapter
 from amqtt.errors import NoDataError
+from amqtt.mqtt.constants import QOS_2
 from amqtt.mqtt.protocol.broker_handler import BrokerProtocolHandler
+from amqtt.mqtt.publish import PublishPacket
 from amqtt.session import OUTGOING, ApplicationMessage
 
 logger = logging.getLogger(__name__)
 
 PACKET_BYTES_MAX = 320 * 1024
+BACKLOG_MAX = 200
+BACKLOG_PAUSE_S = 0.002
 
 _tasks: set[asyncio.Task[None]] = set()
 
@@ -29,8 +34,9 @@ _tasks: set[asyncio.Task[None]] = set()
 class PacketReader(StreamReaderAdapter):  # type: ignore[misc]
     """Reads a packet at a time and hands out its bytes.
 
-    Flaw: amqtt reads whatever length a packet declares, and a packet that lies about its length shifts all that
-    follow. Here a packet over the cap ends the connection and no parser can read past its packet.
+    Flaws: amqtt reads whatever length a packet declares, a packet that lies about its length shifts all that follow,
+    and a client may send faster than the broker forwards, without bound. Here a packet over the cap ends the
+    connection, no parser can read past its packet, and reading waits for the broker.
     """
 
     def __init__(self, reader: asyncio.StreamReader) -> None:
@@ -38,6 +44,8 @@ class PacketReader(StreamReaderAdapter):  # type: ignore[misc]
         self._packet: bytes = b""
         self._at = 0
         self._is_broken = False
+        self.backlog: Callable[[], int] = lambda: 0
+        """Messages that wait in the broker; above `BACKLOG_MAX` nothing is read, and TCP slows the client down."""
 
     async def read(self, n: int = -1) -> bytes:
         if self._is_broken:
@@ -52,6 +60,8 @@ class PacketReader(StreamReaderAdapter):  # type: ignore[misc]
         return bytes(self._packet[start:end])
 
     async def _next_packet(self) -> bytes:
+        while self.backlog() > BACKLOG_MAX:  # noqa: ASYNC110 - amqtt's queues tell nobody when they shrink
+            await asyncio.sleep(BACKLOG_PAUSE_S)
         header = bytes(await self._reader.readexactly(2))
         while header[-1] & 0x80 and len(header) < 5:
             header += bytes(await self._reader.readexactly(1))
@@ -83,6 +93,14 @@ class Handler(BrokerProtocolHandler):  # type: ignore[misc]
                 raise
         finally:
             self.sending -= 1
+
+    async def handle_publish(self, publish_packet: PublishPacket) -> None:
+        """Flaw: QoS 2 publications are held without bound until they are released. Nothing here uses QoS 2."""
+        if publish_packet.qos == QOS_2:
+            logger.warning("client=%s published with QoS 2, disconnected", self.session and self.session.client_id)
+            await self.handle_connection_closed()
+            return
+        await super().handle_publish(publish_packet)
 
     async def _handle_qos1_message_flow(self, message: ApplicationMessage) -> None:
         """Flaw: a message without a PUBACK for five seconds, or at a disconnect, is forgotten; a fast PUBACK is missed.

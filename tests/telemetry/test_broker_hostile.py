@@ -120,6 +120,42 @@ def test_a_client_that_does_not_read_is_cut_off_and_others_go_on(broker: Embedde
     check_healthy(broker)
 
 
+def publish_packet(topic: bytes, payload: bytes, first_byte: int) -> bytes:
+    body = len(topic).to_bytes(2, "big") + topic + (b"\x00\x07" if first_byte & 6 else b"") + payload
+    return bytes((first_byte, len(body) & 0x7F | 0x80, len(body) >> 7)) + body
+
+
+def logged_in(broker: EmbeddedBroker, username: str) -> socket.socket:
+    sock = socket.create_connection(("127.0.0.1", broker.port), 10.0)
+    sock.sendall(connect_packet(broker, username, username))
+    assert sock.recv(4) == b"\x20\x02\x00\x00"
+    return sock
+
+
+def test_qos_2_ends_the_connection(broker: EmbeddedBroker) -> None:
+    with logged_in(broker, "two") as sock:
+        sock.sendall(publish_packet(b"shoal/1/test/two/up/hb", b"x" * 200, 0x34))
+        assert sock.recv(4) == b""
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="only Linux tells the proportional set size")
+def test_a_flood_is_slowed_down_instead_of_kept(broker: EmbeddedBroker) -> None:
+    before_bytes = largest_bytes = pss_bytes(broker.pid)
+    packet = publish_packet(b"shoal/1/test/flood/up/tel/lo", b"x" * 15_000, 0x30)
+    with logged_in(broker, "flood") as sock:
+        for number in range(4000):  # 60 MB
+            sock.sendall(packet)
+            if number % 100 == 0:
+                largest_bytes = max(largest_bytes, pss_bytes(broker.pid))
+    assert largest_bytes - before_bytes < 20e6
+    check_healthy(broker)
+
+
+def pss_bytes(pid: int) -> int:
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))
+
+
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1"])
 def test_other_addresses_than_loopback_are_refused(
     tmp_path: Path, host: str, capsys: pytest.CaptureFixture[str]
