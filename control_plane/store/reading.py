@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, Table, func, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, Table, bindparam, func, select
 
 from .records import (
     AuditEntry,
@@ -33,6 +33,9 @@ from .schema import audit, counters, decisions, events, idempotency, leader, obj
 PAGE_ROWS_MAX = 10_000
 RECORD_BYTES_MAX = 16 * 1024 * 1024
 """A compressed decision record may unfold to this much."""
+
+ONE_OBJECT = select(objects).where(objects.c.kind == bindparam("of_kind"), objects.c.name == bindparam("of_name"))
+"""Built once: making the statement costs more than running it."""
 
 _GONE = (
     tombstones.c.kind,
@@ -61,7 +64,7 @@ class ReadTransaction:
 
     def get(self, kind: str, name: str) -> StoredObject | None:
         """One object, or None."""
-        row = self._connection.execute(select(objects).where(objects.c.kind == kind, objects.c.name == name)).first()
+        row = self._connection.execute(ONE_OBJECT, {"of_kind": kind, "of_name": name}).first()
         return None if row is None else StoredObject(*row)
 
     def get_by_uid(self, uid: str) -> StoredObject | None:

@@ -17,7 +17,7 @@ from uuid import UUID
 from sqlalchemy import Connection, Table, bindparam, delete, insert, select, update
 
 from .errors import ConflictError, FencedError
-from .reading import ReadTransaction
+from .reading import ONE_OBJECT, ReadTransaction
 from .records import (
     DOC_BYTES_MAX,
     MESSAGE_CHARS_MAX,
@@ -39,7 +39,9 @@ NAMES_PER_SELECT = 500
 COMPRESSION_LEVEL = 1
 """zlib's fastest: decision records are JSON and shrink well at any level."""
 
-_update_object = (
+_ONE_TO_CHANGE = ONE_OBJECT.with_for_update()
+_INSERT_OBJECT = insert(objects)
+_UPDATE_OBJECT = (
     update(objects)
     .where(objects.c.kind == bindparam("of_kind"), objects.c.name == bindparam("of_name"))
     .values({name: bindparam(f"to_{name}") for name in ("resource_version", "generation", "updated_ms", "doc")})
@@ -130,9 +132,9 @@ class Transaction(ReadTransaction):
             if after is not before:
                 self._pending.changes.append(Change(after.resource_version, Operation.PUT, after))
         if fresh:
-            self._connection.execute(insert(objects), [_columns(row) for row in fresh])
+            self._connection.execute(_INSERT_OBJECT, [_columns(row) for row in fresh])
         if changed:
-            self._connection.execute(_update_object, [_update_values(row) for row in changed])
+            self._connection.execute(_UPDATE_OBJECT, [_update_values(row) for row in changed])
         return results
 
     def delete(self, kind: str, name: str, *, expected_version: int | None = None) -> StoredObject:
@@ -275,6 +277,10 @@ class Transaction(ReadTransaction):
         for kind, of_kind in names.items():
             if len(set(of_kind)) != len(of_kind):
                 raise ValueError(f"put_many names an object of kind {kind} twice")
+            if len(of_kind) == 1:
+                row = self._connection.execute(_ONE_TO_CHANGE, {"of_kind": kind, "of_name": of_kind[0]}).first()
+                found |= {} if row is None else {(kind, row.name): StoredObject(*row)}
+                continue
             for chunk in _chunks(of_kind):
                 wanted = select(objects).where(objects.c.kind == kind, objects.c.name.in_(chunk)).with_for_update()
                 found |= {(kind, row.name): StoredObject(*row) for row in self._connection.execute(wanted)}
