@@ -28,6 +28,8 @@ from ..mechanisms.process_handle import boot_id
 from ..mechanisms.runner import GatewayBind, Host
 from ..mechanisms.transfer.origin import Origins
 from ..telemetry.link import LinkState
+from ..telemetry.logs import RecentLogs, set_log_level
+from ..telemetry.receiver import OtlpReceiver, Received
 from . import lease as leases
 from . import reconcile_events as core
 from .clock import boottime_s
@@ -41,7 +43,7 @@ from .identity import Identity
 from .inventory import take_inventory
 from .journal import Journal
 from .leasing import Leasing
-from .log_reader import LogReader, OwnLog
+from .log_reader import LogReader
 from .outbox import Limits
 from .reconcile import Reconciler
 from .reporting import Reporter
@@ -56,7 +58,6 @@ logger = logging.getLogger(__name__)
 
 SHUT_DOWN_S = 60.0
 """How long replicas may take when they are stopped with the agent."""
-LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
 class Agent:
@@ -68,7 +69,7 @@ class Agent:
         identity: Identity,
         disk: Disk,
         mechanisms: Mapping[str, Mechanism],
-        own_log: OwnLog,
+        own_log: RecentLogs,
         rng: Random,
     ) -> None:
         self.options, self.identity, self.disk = options, identity, disk
@@ -77,6 +78,7 @@ class Agent:
         self._ids = itertools.count(1)
         self._events: asyncio.Queue[tuple[core.Event, asyncio.Future[None] | None]] = asyncio.Queue()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._lifetime = contextlib.AsyncExitStack()
         self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._idle = asyncio.Event()
         """Nothing runs: a drain is complete."""
@@ -95,9 +97,11 @@ class Agent:
         self.journal = Journal(disk, self.runners)
         self.leasing = Leasing(
             reply, self.boot_id, self.host.lease_file, self.reconciler, rng, self.new_id, self.post,
-            partial(self.wire.send, "up/hb", qos=0), lambda: self.spool.core.waiting, lambda level: self.sampler.use_load_level(level),
+            partial(self.wire.send, "up/hb", qos=0), lambda: self.spool.core.waiting, self._use_load_level,
         )  # fmt: skip
-        self.sampler = Sampler(options.state, self.spool.add_batch, self._serving, rng, self.counters)
+        received = Received(boottime_s, self._is_here)
+        self.otlp = OtlpReceiver(received, port=options.otlp.port) if options.otlp.enabled else None
+        self.sampler = Sampler(options.state, self.spool.add_batch, self._serving, rng, self.counters, received)
         self.reporter = Reporter(
             reply.node_uid, self.boot_id, disk.incarnation, self.reconciler, self.runners, Inventory(),
             self.gateway_url, self.conditions, partial(self.wire.send, "up/reported", qos=1, retain=True),
@@ -118,7 +122,7 @@ class Agent:
             runtime_dir=options.runtime,
             changed=self.runners.changed,
             gateway_url=lambda: self.inference.gateway_url if self.inference else "",
-            otlp_url=lambda: "",
+            otlp_url=lambda: self.otlp.url if self.otlp else "",
             origins=Origins(reply.api_url or plane.url, plane.ca, plane.plain_http, reply.api_token),
             gateway=GatewayBind(
                 gateway.host, gateway.port, gateway.advertise, gateway.predictors, gateway.token_file, gateway.insecure
@@ -143,6 +147,8 @@ class Agent:
         `stop_replicas`: what runs ends with the agent.
         """
         try:
+            await self._start_receiver()
+            await self.sampler.listen()
             await self._start_from_disk()
             take = partial(take_inventory, self.options.state, self.options.inventory)
             self.reporter.inventory = await asyncio.to_thread(take)
@@ -158,6 +164,33 @@ class Agent:
             await self._close()
         if self._ended.done():
             self._ended.result()
+
+    async def _start_receiver(self) -> None:
+        """Components find its address in their environment, so it comes before them."""
+        if self.otlp is None:
+            return
+        try:
+            await self._lifetime.enter_async_context(self.otlp)
+        except OSError as error:
+            self.otlp = None
+            told = f"application metrics are not taken: {error.strerror or error}"
+            self.spool.raise_event("Agent", "ReceiverFailed", told, severity="warning")
+
+    def _is_here(self, name: str) -> bool:
+        """Whether a replica, or a component named `application.component`, is this node's."""
+        desired = self.reconciler.desired
+        replicas = desired.spec.replicas if desired is not None and desired.spec is not None else ()
+        return any(name in {one.id, f"{one.application}.{one.component}"} for one in replicas)
+
+    def _is_known(self, name: str) -> bool:
+        """Whether a replica or `application.component` runs here: nobody else's metrics are taken for it."""
+        desired = self.reconciler.desired
+        spec = desired.spec if desired is not None else None
+        replicas = spec.replicas if spec is not None else ()
+        return any(name in (one.id, f"{one.application}.{one.component}") for one in replicas)
+
+    def _use_load_level(self, level: int) -> None:
+        self.sampler.use_load_level(level)
 
     async def _start_from_disk(self) -> None:
         """The last known good document, with no network in sight."""
@@ -194,6 +227,7 @@ class Agent:
 
     async def _close(self) -> None:
         self._timer.cancel()
+        await self._lifetime.aclose()
         self.leasing.close()
         await self.sampler.close()
         await self.reporter.close()
@@ -279,8 +313,8 @@ class Agent:
             case core.UseSettings(settings=settings):
                 self.leasing.handle(leases.TimingsChanged(self.new_id(), settings.heartbeat_s, settings.lease_s))
                 self.sampler.use(settings)
-                if settings.log_level in LOG_LEVELS:
-                    logging.getLogger("shoal").setLevel(settings.log_level.upper())
+                with contextlib.suppress(ShoalError):
+                    set_log_level(settings.log_level)
             case core.WatchModels():
                 self._spawn(self._watch(frozenset(effect.models)), "watch-models")
             case core.ReportChanged():
@@ -355,6 +389,16 @@ class Agent:
 
     async def _serving(self) -> tuple[ServingReport, ...]:
         return await self.inference.serving() if self.inference is not None else ()
+
+    def _is_known(self, name: str) -> bool:
+        """Whether a replica or `application.component` runs here: nobody else's metrics are taken for it."""
+        desired = self.reconciler.desired
+        spec = desired.spec if desired is not None else None
+        replicas = spec.replicas if spec is not None else ()
+        return any(name in (one.id, f"{one.application}.{one.component}") for one in replicas)
+
+    def _use_load_level(self, level: int) -> None:
+        self.sampler.use_load_level(level)
 
     def conditions(self) -> tuple[NodeCondition, ...]:
         """The node's conditions now."""

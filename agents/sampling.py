@@ -20,10 +20,10 @@ from ..descriptions.messages.gateway import ServingReport, ServingReports
 from ..descriptions.messages.reported import ReplicaReport
 from ..telemetry.encoding import BatchEncoder
 from ..telemetry.host import observe_host
-from ..telemetry.metrics import AnySample
 from ..telemetry.processes import ProcessMetrics, Watched
 from ..telemetry.rates import INTERVAL_S_MIN, Rates
 from ..telemetry.reader import Collected, RateReader
+from ..telemetry.receiver import Received
 from ..telemetry.serving import ServingMetrics, replica_attributes
 from .clock import boottime_s
 from .outbox_events import BatchUrgency, Urgency
@@ -31,8 +31,6 @@ from .outbox_events import BatchUrgency, Urgency
 logger = logging.getLogger(__name__)
 
 SLEEP_S_MAX = 5.0
-RECEIVED_MAX = 8192
-"""Samples of applications between two collections; more are counted and dropped."""
 
 
 @dataclass
@@ -45,14 +43,14 @@ class Sampler:
     rng: Random
     counters: Callable[[], Mapping[str, float]] = dict
     """The agent's own counters by metric name."""
+    received: Received | None = None
+    """What application code pushes to the node's OTLP receiver."""
     settings: Settings = field(default_factory=Settings)
-    received_dropped: int = 0
     _reader: RateReader = field(init=False)
     _processes: ProcessMetrics = field(default_factory=ProcessMetrics)
     _models: ServingMetrics = field(default_factory=ServingMetrics)
     _high: BatchEncoder = field(init=False)
     _low: BatchEncoder = field(init=False)
-    _received: list[AnySample] = field(default_factory=list)
     _load_level: int = 0
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
     _task: asyncio.Task[None] | None = None
@@ -65,6 +63,8 @@ class Sampler:
         observe_host(self._reader, self.data_folder)
         self._reader.add_producer(self._processes)
         self._reader.add_producer(self._models)
+        if self.received is not None:
+            self._reader.add_producer(self.received)
         for name in sorted(self.counters()):
             self._reader.observe("counter", name, "1", lambda name=name: [(self.counters()[name], {})])  # type: ignore[misc]
 
@@ -99,15 +99,6 @@ class Sampler:
         watched = [Watched(report.pid, replica_attributes(report.id)) for report in reports if report.pid]
         self._processes.watch([Watched(os.getpid(), {"process.executable.name": "shoal-agent"}), *watched])
 
-    def receive(self, samples: Iterable[AnySample]) -> None:
-        """Samples that application code pushed."""
-        for sample in samples:
-            if len(self._received) < RECEIVED_MAX:
-                self._received.append(sample)
-            else:
-                self.received_dropped += 1
-        self._changed.set()
-
     def measure(self) -> int:
         """Collect everything now, whatever is due, and say again what each series is; how many samples that gave.
 
@@ -125,8 +116,10 @@ class Sampler:
         is_first = True
         while True:
             now_s = boottime_s()
-            if is_first or self._reader.next_s(now_s) <= now_s or self._received:
+            if is_first or self._reader.next_s(now_s) <= now_s:
                 is_first = False
+                if self.received is not None:
+                    self.received.expire()
                 self._models.update(ServingReports(await self.serving()), boottime_s())
                 self._emit(self._reader.collect_due(boottime_s()))
             wait_s = min(max(0.0, self._reader.next_s(boottime_s()) - boottime_s()), SLEEP_S_MAX)
@@ -138,15 +131,11 @@ class Sampler:
             self._changed.clear()
 
     def _emit(self, collected: Collected) -> int:
-        received, self._received = self._received, []
-        asked = self._reader.rates.is_asked
-        high = [*collected.high, *(one for one in received if asked(one.series.name))]
-        low = [*collected.low, *(one for one in received if not asked(one.series.name))]
-        for payload in self._high.encode(high):
+        for payload in self._high.encode(collected.high):
             self.add_batch(Urgency.P1, payload)
-        for payload in self._low.encode(low):
+        for payload in self._low.encode(collected.low):
             self.add_batch(Urgency.P2, payload)
-        return len(high) + len(low)
+        return len(collected.high) + len(collected.low)
 
     async def close(self) -> None:
         """Stop measuring."""
