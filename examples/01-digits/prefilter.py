@@ -133,7 +133,7 @@ def push_metrics(endpoint: str) -> None:
             "unit": "{image}",
             "sum": {"aggregationTemporality": 2, "isMonotonic": True, "dataPoints": points},
         }
-        service = {"key": "service.name", "value": {"stringValue": os.environ.get("SHOAL_COMPONENT", "prefilter")}}
+        service = {"key": "service.name", "value": {"stringValue": os.environ.get("OTEL_SERVICE_NAME", "prefilter")}}
         body = {"resourceMetrics": [{"resource": {"attributes": [service]}, "scopeMetrics": [{"metrics": [metric]}]}]}
         request = urllib.request.Request(
             f"{endpoint}/v1/metrics", data=json.dumps(body).encode(), headers={"Content-Type": "application/json"}
