@@ -22,6 +22,8 @@ def add_service_commands(subparsers: Subparsers) -> None:
     """Add the three commands; each sets `service` to its name."""
     install = subparsers.add_parser("install", help="make the agent a service of this machine, and start it")
     install.add_argument("--url", default="", help="URL of the control plane; found by zeroconf when left out")
+    install.add_argument("--ca", type=Path, help="PEM file of the authority that signed its certificate")
+    install.add_argument("--plain-http", action="store_true", help="allow http:// beyond loopback, unencrypted")
     install.add_argument("--token-file", type=Path, help="file with the one-time token of `shoal token create`")
     install.add_argument("--name", default="", help="wished name of the node; the host's name when left out")
     install.add_argument("--layer", default="", choices=LAYERS, help="where the node stands")

@@ -10,6 +10,7 @@ import argparse
 import os
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from .. import __version__
@@ -19,7 +20,7 @@ from .files import read_capped
 from .service_facts import Found, Programs, ServiceOptions, look, package_of, python_of
 from .service_plan import plan_install, plan_uninstall, plan_upgrade
 from .service_steps import Step, lines, perform
-from .service_unit import TOKEN, UNIT
+from .service_unit import TOKEN, UNIT, FirstConfig
 
 TOKEN_MAX = 4096
 DONE, FAILED, USAGE, REFUSED = 0, 1, 2, 4
@@ -57,10 +58,11 @@ def _options(args: argparse.Namespace) -> ServiceOptions:
         return options
     if args.name and not NAME.fullmatch(args.name):
         raise RefusedError(f"{args.name!r} is not a node name: lower-case letters, digits and dashes")
-    return ServiceOptions(
-        options.programs, package, root, options.is_live, not args.no_start, args.url, args.name, args.layer,
-        _token(args.token_file),
-    )  # fmt: skip
+    if args.ca is not None and not args.ca.is_file():
+        raise RefusedError(f"there is no file {args.ca}")
+    ca = "" if args.ca is None else str(args.ca.absolute())
+    first = FirstConfig(args.url, ca, args.plain_http, args.name, args.layer)
+    return replace(options, start=not args.no_start, first=first, token=_token(args.token_file))
 
 
 def _token(file: Path | None) -> str:
@@ -105,7 +107,7 @@ def _told(args: argparse.Namespace, options: ServiceOptions, found: Found, steps
     if args.service == "upgrade":
         return f"{UNIT} runs {version}" if steps else f"{UNIT} runs {version} already; --version names another"
     told = [f"shoal {version} is installed"]
-    if found.has_config and (args.url or args.name or args.layer):
+    if found.has_config and options.first != FirstConfig():
         told.append(f"{SYSTEM_CONFIG} was there and was kept as it is")
     if not (options.token or found.is_joined or found.has_config):
         told.append(f"put a join token into {TOKEN} (mode 0600, owner {options.user}) and `systemctl start {UNIT}`")

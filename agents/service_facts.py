@@ -19,7 +19,7 @@ from ..descriptions.errors import DescriptionError, RefusedError, ShoalError
 from .files import read_capped
 from .identity import FILE as IDENTITY
 from .service_steps import Run, run
-from .service_unit import UNIT, USER
+from .service_unit import UNIT, USER, FirstConfig
 
 COMPLETE = ".complete"
 """File in a version's folder: everything is installed and was tried."""
@@ -63,9 +63,7 @@ class ServiceOptions:
     is_live: bool = True
     """False leaves users, owners and systemd alone."""
     start: bool = True
-    url: str = ""
-    name: str = ""
-    layer: str = ""
+    first: FirstConfig = field(default_factory=FirstConfig)
     token: str = field(default="", repr=False)
     user: str = USER
     deadline_s: float = 60.0

@@ -100,7 +100,7 @@ def _configuration(options: ServiceOptions, found: Found) -> tuple[Step, ...]:
     steps: list[Step] = []
     if not found.has_config:
         steps += [MakeFolder(config.parent, 0o750, group)]
-        steps += [WriteFile(config, config_text(options.url, options.name, options.layer), 0o640, group)]
+        steps += [WriteFile(config, config_text(options.first), 0o640, group)]
     if options.token:
         steps += [WriteFile(token, f"{options.token}\n", 0o600, own)]
     return tuple(steps)

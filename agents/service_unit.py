@@ -8,6 +8,7 @@ Source of every key: systemd.unit(5), systemd.service(5), systemd.exec(5), syste
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from typing import Literal
 
 from .config import SYSTEM_CONFIG
@@ -115,14 +116,29 @@ def unit_text(systemd: int, kill_mode: KillMode = "process") -> str:
     return "".join(parts)
 
 
-def config_text(url: str = "", name: str = "", layer: str = "") -> str:
-    """A first `agent.yaml`; JSON strings are YAML strings."""
+@dataclass(frozen=True)
+class FirstConfig:
+    """What `install` writes to an `agent.yaml` that is not there yet."""
+
+    url: str = ""
+    """Of the control plane; found by zeroconf when empty."""
+    ca: str = ""
+    """Path of the PEM file for it."""
+    plain_http: bool = False
+    name: str = ""
+    layer: str = ""
+
+
+def config_text(first: FirstConfig) -> str:
+    """The file; JSON strings are YAML strings."""
     lines = [
         "# Configuration of this node's agent; keys, defaults and variables: docs/configuration.md.",
-        *([f"name: {json.dumps(name)}"] if name else ["# name: the host's name"]),
-        *([f"layer: {layer}"] if layer else ["# layer: edge"]),
+        *([f"name: {json.dumps(first.name)}"] if first.name else ["# name: the host's name"]),
+        *([f"layer: {first.layer}"] if first.layer else ["# layer: edge"]),
         "controlPlane:",
-        f"  url: {json.dumps(url)}" if url else "  # url: found on the local network by zeroconf",
+        f"  url: {json.dumps(first.url)}" if first.url else "  # url: found on the local network by zeroconf",
+        *([f"  ca: {json.dumps(first.ca)}"] if first.ca else []),
+        *(["  plainHttp: true   # token and models travel unencrypted"] if first.plain_http else []),
         f"  tokenFile: {TOKEN}",
         "# mechanisms:",
         "#   inference: {}",

@@ -18,12 +18,12 @@ from shoal.agents.service import add_service_commands, run_service_command
 from shoal.agents.service_facts import Found, Package, Programs, ServiceOptions, look, package_of, python_of
 from shoal.agents.service_plan import plan_install, plan_uninstall, plan_upgrade
 from shoal.agents.service_steps import Attempt, AwaitActive, Link, Remove, Run, Step, WriteFile, lines, perform
-from shoal.agents.service_unit import DELEGATE_SINCE, PROGRAM, UNIT, config_text, unit_text
+from shoal.agents.service_unit import DELEGATE_SINCE, PROGRAM, UNIT, FirstConfig, config_text, unit_text
 from shoal.descriptions.errors import DescriptionError, RefusedError, TransportError
 
 SYSTEMD = 252
 NEW = Package("shoal[inference]==2.0", "2.0")
-OPTIONS = ServiceOptions(Programs("/usr/bin/python3"), NEW, url="https://cp:7400", token="secret-token")
+OPTIONS = ServiceOptions(Programs("/usr/bin/python3"), NEW, first=FirstConfig("https://cp:7400"), token="secret-token")
 HOME = ("--home-dir", "/var/lib/shoal/agent", "--no-create-home", "--shell", "/usr/sbin/nologin")
 PIP = ("--no-input", "--disable-pip-version-check", "install", "--quiet", "--only-binary=:all:")
 INSTALLED = Found(
@@ -171,11 +171,12 @@ def test_only_a_systemd_with_subgroups_delegates() -> None:
 
 def test_the_first_configuration_is_one_that_the_agent_reads(tmp_path: Path) -> None:
     path = tmp_path / "agent.yaml"
-    path.write_text(config_text("https://cp:7400", "camera-1", "far-edge"))
+    path.write_text(config_text(FirstConfig("https://cp:7400", "/etc/shoal/ca.pem", True, "camera-1", "far-edge")))
     read = load_config(path, {})
     assert (read.name, read.layer, read.control_plane.url) == ("camera-1", "far-edge", "https://cp:7400")
+    assert (read.control_plane.ca, read.control_plane.plain_http) == (Path("/etc/shoal/ca.pem"), True)
     assert read.control_plane.token_file == Path("/etc/shoal/join-token")
-    path.write_text(config_text())
+    path.write_text(config_text(FirstConfig()))
     assert load_config(path, {}).control_plane.url == ""
 
 
@@ -407,6 +408,7 @@ def test_without_systemd_it_says_so(capsys: pytest.CaptureFixture[str], monkeypa
     ("argv", "code", "told"),
     [
         pytest.param(("install", "--name", "Bad Name"), 4, "not a node name", id="name"),
+        pytest.param(("install", "--ca", "/nowhere/ca.pem"), 4, "no file /nowhere/ca.pem", id="ca"),
         pytest.param(("install", "--token-file", "/nowhere/token"), 4, "holds no join token", id="token"),
         pytest.param(("upgrade", "--package", "shoal"), 1, "tell the version", id="package"),
         pytest.param(("upgrade", "--root", "/nowhere"), 4, "agent install", id="not installed"),
