@@ -169,9 +169,11 @@ class Loaded(msgspec.Struct, frozen=True, tag=True):
     is_adapting: bool
     metrics: tuple[MetricUse, ...]
     operator_options: tuple[str, ...]
-    """Keys that descriptions may not set."""
+    """Fields that descriptions may not set."""
     options_schema: bytes
     """JSON Schema."""
+    is_offline: bool = False
+    """Whether the process has no network; only where the kernel allows it."""
 
 
 class Bound(msgspec.Struct, frozen=True, tag=True):

@@ -38,7 +38,7 @@ def load_plugin(message: Load) -> Plugin:
     else:
         policy = policy_from(message.name, message.target, message.source)
         text = message.source
-    return Plugin(message.name, policy, _described(policy, text))
+    return Plugin(message.name, policy, described(policy, text))
 
 
 def policy_from(name: str, path: str, source: bytes) -> type[Policy]:
@@ -59,7 +59,8 @@ def policy_from(name: str, path: str, source: bytes) -> type[Policy]:
     return policy_in(module.__dict__, module_name, name)
 
 
-def _described(policy: type[Policy], text: bytes) -> Loaded:
+def described(policy: type[Policy], text: bytes) -> Loaded:
+    """What a class is; `text` is its source, for the version."""
     digest = hashlib.sha256(text).hexdigest()[:DIGEST_SHOWN]
     return Loaded(
         class_name=policy.__name__,

@@ -48,9 +48,10 @@ from .policy import Policy
 class Child:
     """One plugin and its instances."""
 
-    def __init__(self, connection: socket.socket, deadline_s: float) -> None:
+    def __init__(self, connection: socket.socket, deadline_s: float, *, is_offline: bool) -> None:
         self._connection = connection
         self._deadline_s = deadline_s
+        self._is_offline = is_offline
         self._state = ChildState()
         self._plugin: Plugin | None = None
         self._instances: dict[int, Policy] = {}
@@ -91,7 +92,7 @@ class Child:
             case Load():
                 self._plugin = load_plugin(message)
                 self._instances.clear()
-                return self._plugin.loaded
+                return msgspec.structs.replace(self._plugin.loaded, is_offline=self._is_offline)
             case Bind():
                 options = msgspec.json.decode(message.options, type=dict[str, object])
                 self._instances[message.binding] = read_options(self._loaded().policy, options)
@@ -165,10 +166,10 @@ def _set_row(one: Set) -> SetRow:
 def main(arguments: list[str]) -> None:
     """`FD MEMORY DEADLINE`: the socket's descriptor, bytes of address space, seconds for an answer."""
     descriptor, memory_bytes, deadline_s = int(arguments[0]), int(arguments[1]), float(arguments[2])
-    confine(memory_bytes)
+    is_offline = confine(memory_bytes)
     sys.stdout = io.TextIOWrapper(io.FileIO(os.devnull, "w"))
     with socket.socket(fileno=descriptor) as connection:
-        Child(connection, deadline_s).serve()
+        Child(connection, deadline_s, is_offline=is_offline).serve()
 
 
 if __name__ == "__main__":

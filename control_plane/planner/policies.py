@@ -17,9 +17,12 @@ import msgspec
 from ...descriptions.errors import DescriptionError, PluginError
 from ...descriptions.kinds import Application
 from ...descriptions.kinds.meta import PluginUse
+from ...descriptions.option_fields import camel
 from ...descriptions.options import read_options
 from ...descriptions.phrases import nearest
 from ...policies.balanced import Balanced
+from ...policies.frames import Loaded
+from ...policies.loading import described
 from ...policies.policy import Policy
 from ...policies.registry import PolicySettings, Source, load, sources
 from .decider import Decider
@@ -45,6 +48,14 @@ class Seat:
     """None where the policy can't be asked."""
     fault: str = ""
     """Why it can't."""
+
+
+@dataclass(frozen=True)
+class PolicyInfo:
+    """An enabled policy, for `shoal get policies` and the API."""
+
+    source: Source
+    loaded: Loaded
 
 
 class Policies:
@@ -76,6 +87,13 @@ class Policies:
     def names(self) -> tuple[str, ...]:
         """Every enabled policy, sorted."""
         return tuple(sorted(self._sources))
+
+    def info(self, name: str) -> PolicyInfo:
+        """What a policy is; starts the process of a plugin. Raises as `check` does."""
+        source = self._source(name)
+        if source.kind == "built-in":
+            return PolicyInfo(source, described(self._class(source), b""))
+        return PolicyInfo(source, self._host(source).loaded)
 
     def check(self, use: PluginUse) -> None:
         """Raise `DescriptionError` where the name isn't enabled or the options don't fit, `PluginError` where it
@@ -130,17 +148,27 @@ class Policies:
             return Seat(use, None, str(error))
 
     def _made(self, use: PluginUse) -> Decider:
-        source = self._sources.get(use.use)
-        if source is None:
-            told = f"no policy {use.use!r} is enabled"
-            raise DescriptionError(told, expected=", ".join(self.names()), nearest=nearest(use.use, self.names()))
-        options = self._merged(use)
+        source = self._source(use.use)
+        options = self._merged(use, source)
         if source.kind != "built-in":
             return Remote.bound(self._host(source), use.weight, _JSON.encode(options).decode())
         policy = read_options(self._class(source), options)
         return Local(use.use, policy, use.weight, _JSON.encode(options).decode())
 
-    def _merged(self, use: PluginUse) -> dict[str, object]:
+    def _source(self, name: str) -> Source:
+        source = self._sources.get(name)
+        if source is None:
+            told = f"no policy {name!r} is enabled"
+            raise DescriptionError(told, expected=", ".join(self.names()), nearest=nearest(name, self.names()))
+        return source
+
+    def _merged(self, use: PluginUse, source: Source) -> dict[str, object]:
+        """Options of the description, with what the operator set over them; some only the operator may set."""
+        is_here = source.kind == "built-in"
+        own = self._class(source).operator_options if is_here else self._host(source).loaded.operator_options
+        for field in sorted(own):
+            if camel(field) in use.options:
+                raise DescriptionError(f"{camel(field)} is for the operator's configuration", path="options")
         given = self.settings.options.get(use.use, {})
         if not isinstance(given, Mapping):
             raise DescriptionError("options of a policy are a mapping", path=f"policies.options.{use.use}")
