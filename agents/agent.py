@@ -148,7 +148,6 @@ class Agent:
         """
         try:
             await self._start_receiver()
-            await self.sampler.listen()
             await self._start_from_disk()
             take = partial(take_inventory, self.options.state, self.options.inventory)
             self.reporter.inventory = await asyncio.to_thread(take)
@@ -181,13 +180,6 @@ class Agent:
         desired = self.reconciler.desired
         replicas = desired.spec.replicas if desired is not None and desired.spec is not None else ()
         return any(name in {one.id, f"{one.application}.{one.component}"} for one in replicas)
-
-    def _is_known(self, name: str) -> bool:
-        """Whether a replica or `application.component` runs here: nobody else's metrics are taken for it."""
-        desired = self.reconciler.desired
-        spec = desired.spec if desired is not None else None
-        replicas = spec.replicas if spec is not None else ()
-        return any(name in (one.id, f"{one.application}.{one.component}") for one in replicas)
 
     def _use_load_level(self, level: int) -> None:
         self.sampler.use_load_level(level)
@@ -389,16 +381,6 @@ class Agent:
 
     async def _serving(self) -> tuple[ServingReport, ...]:
         return await self.inference.serving() if self.inference is not None else ()
-
-    def _is_known(self, name: str) -> bool:
-        """Whether a replica or `application.component` runs here: nobody else's metrics are taken for it."""
-        desired = self.reconciler.desired
-        spec = desired.spec if desired is not None else None
-        replicas = spec.replicas if spec is not None else ()
-        return any(name in (one.id, f"{one.application}.{one.component}") for one in replicas)
-
-    def _use_load_level(self, level: int) -> None:
-        self.sampler.use_load_level(level)
 
     def conditions(self) -> tuple[NodeCondition, ...]:
         """The node's conditions now."""
