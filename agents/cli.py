@@ -72,10 +72,14 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(options: AgentOptions, *, stop_replicas: bool) -> int:
-    from .logs import set_up_logging
+    import logging
+
+    from ..telemetry.logs import RecentLogs, set_up_logging
     from .run import run_agent
 
-    own_log = set_up_logging(options.log_level, options.log_format)
+    set_up_logging(options.log_level, options.log_format)
+    own_log = RecentLogs()
+    logging.getLogger().addHandler(own_log)
     gc.set_threshold(10_000, 50, 50)  # few objects are made at rest, so looking rarely costs nothing
     asyncio.run(run_agent(options, own_log, stop_replicas=stop_replicas))
     return DONE

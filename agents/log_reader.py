@@ -1,46 +1,25 @@
 """Answers the `logs` verb: lines of replicas' files and of the agent itself, from the end or from a cursor on.
 
 The control plane asks again with the cursor of the answer before; nothing is kept here between two requests but the
-agent's own latest lines. Blocking reads: `commands.py` calls it in a thread.
+agent's own latest records. Blocking reads: `commands.py` calls it in a thread.
 """
 
 from __future__ import annotations
 
 import logging
-from collections import deque
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
 
 from ..descriptions.messages.logs import CHUNK_BYTES_MAX, LINE_CHARS_MAX, LogChunk, LogEntry, LogRequest
-from .clock import rfc3339
+from ..telemetry.logs import LogEntry as LogRecord
+from ..telemetry.logs import RecentLogs
 
-OWN_LINES_MAX = 1000
 READ_MAX = CHUNK_BYTES_MAX
 ENTRY_BYTES = 64
 """What an entry costs beside its line."""
-
-
-class OwnLog(logging.Handler):
-    """The agent's latest lines, in memory."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._lines: deque[LogEntry] = deque(maxlen=OWN_LINES_MAX)
-        self.count = 0
-        """Lines ever written; the cursor of the agent's own log."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Keep a line."""
-        line = f"{record.levelname} {record.name} {record.getMessage()}"[:LINE_CHARS_MAX]
-        self._lines.append(LogEntry(line, rfc3339(), stream="agent"))
-        self.count += 1
-
-    def since(self, count: int) -> list[LogEntry]:
-        """Lines after the first `count`, as far as they are kept."""
-        missing = max(0, self.count - count)
-        return list(self._lines)[max(0, len(self._lines) - missing) :] if missing else []
 
 
 class Cursor(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
@@ -54,17 +33,17 @@ class Cursor(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
 class LogReader:
     """Reads one node's logs."""
 
-    def __init__(self, own: OwnLog) -> None:
+    def __init__(self, own: RecentLogs) -> None:
         self._own = own
 
     def read(self, request: LogRequest, files: Mapping[str, Path]) -> LogChunk:
         """Lines of these files (by replica), or the agent's own when there are none."""
         cursor = _decoded(request.cursor)
         if not files and not request.replica and not request.component:
-            start = cursor.own if cursor.own >= 0 else self._own.count - request.tail
-            waiting = self._own.since(start)
-            entries = _fitting(waiting)
-            return LogChunk(tuple(entries), _encoded(Cursor(own=self._own.count - len(waiting) + len(entries))))
+            start = cursor.own if cursor.own >= 0 else max(0, self._own.seq - request.tail)
+            waiting, lost = self._own.since(start)
+            entries = _fitting([_entry(record) for record in waiting])
+            return LogChunk(tuple(entries), _encoded(Cursor(own=start + lost + len(entries))))
         entries, offsets = [], dict(cursor.offsets)
         for replica, path in sorted(files.items()):
             room = CHUNK_BYTES_MAX - sum(len(one.line) + ENTRY_BYTES for one in entries)
@@ -99,6 +78,12 @@ def _read(replica: str, path: Path, offset: int | None, tail: int, room: int) ->
         entries.append(LogEntry(text, replica=replica))
         offset += len(line)
     return entries, offset
+
+
+def _entry(record: LogRecord) -> LogEntry:
+    line = f"{logging.getLevelName(record.level)} {record.logger} {record.message}"[:LINE_CHARS_MAX]
+    time = datetime.fromtimestamp(record.unix_s, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return LogEntry(line, time, stream="agent")
 
 
 def _fitting(entries: list[LogEntry]) -> list[LogEntry]:

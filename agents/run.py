@@ -18,6 +18,7 @@ from random import Random
 from .. import __version__
 from ..descriptions.errors import RefusedError
 from ..mechanisms.registry import make_mechanisms
+from ..telemetry.logs import RecentLogs
 from .agent import Agent
 from .config import AgentOptions
 from .disk import Disk
@@ -26,14 +27,13 @@ from .files import private_folder
 from .identity import Identity, load_identity
 from .inventory import take_inventory
 from .local import LocalReply, LocalRequest, LocalServer
-from .log_reader import OwnLog
 
 logger = logging.getLogger(__name__)
 
 LOCK_FILE = "agent.lock"
 
 
-async def run_agent(options: AgentOptions, own_log: OwnLog, *, stop_replicas: bool = False) -> None:
+async def run_agent(options: AgentOptions, own_log: RecentLogs, *, stop_replicas: bool = False) -> None:
     """Run until SIGTERM or SIGINT. `stop_replicas` ends what runs on the node as well, when the agent is told to end.
 
     Raises `RefusedError` when another agent has the state folder or the join token is not accepted, `DiskBrokenError`
