@@ -29,7 +29,6 @@ from ..mechanisms.runner import GatewayBind, Host
 from ..mechanisms.transfer.origin import Origins
 from ..telemetry.link import LinkState
 from ..telemetry.logs import RecentLogs, set_log_level
-from ..telemetry.receiver import OtlpReceiver, Received
 from . import lease as leases
 from . import reconcile_events as core
 from .clock import boottime_s
@@ -45,6 +44,7 @@ from .journal import Journal
 from .leasing import Leasing
 from .log_reader import LogReader
 from .outbox import Limits
+from .receiving import Receiving
 from .reconcile import Reconciler
 from .reporting import Reporter
 from .runners import Runners
@@ -78,7 +78,6 @@ class Agent:
         self._ids = itertools.count(1)
         self._events: asyncio.Queue[tuple[core.Event, asyncio.Future[None] | None]] = asyncio.Queue()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._lifetime = contextlib.AsyncExitStack()
         self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._idle = asyncio.Event()
         """Nothing runs: a drain is complete."""
@@ -99,9 +98,10 @@ class Agent:
             reply, self.boot_id, self.host.lease_file, self.reconciler, rng, self.new_id, self.post,
             partial(self.wire.send, "up/hb", qos=0), lambda: self.spool.core.waiting, self._use_load_level,
         )  # fmt: skip
-        received = Received(boottime_s, self._is_here)
-        self.otlp = OtlpReceiver(received, port=options.otlp.port) if options.otlp.enabled else None
-        self.sampler = Sampler(options.state, self.spool.add_batch, self._serving, rng, self.counters, received)
+        self.receiving = Receiving(options.otlp, options.runtime, self._is_here)
+        self.sampler = Sampler(
+            options.state, self.spool.add_batch, self._serving, rng, self.counters, self.receiving.received
+        )
         self.reporter = Reporter(
             reply.node_uid, self.boot_id, disk.incarnation, self.reconciler, self.runners, Inventory(),
             self.gateway_url, self.conditions, partial(self.wire.send, "up/reported", qos=1, retain=True),
@@ -122,7 +122,7 @@ class Agent:
             runtime_dir=options.runtime,
             changed=self.runners.changed,
             gateway_url=lambda: self.inference.gateway_url if self.inference else "",
-            otlp_url=lambda: self.otlp.url if self.otlp else "",
+            otlp_url=lambda: self.receiving.url,
             origins=Origins(reply.api_url or plane.url, plane.ca, plane.plain_http, reply.api_token),
             gateway=GatewayBind(
                 gateway.host, gateway.port, gateway.advertise, gateway.predictors, gateway.token_file, gateway.insecure
@@ -147,7 +147,6 @@ class Agent:
         `stop_replicas`: what runs ends with the agent.
         """
         try:
-            await self._start_receiver()
             await self._start_from_disk()
             take = partial(take_inventory, self.options.state, self.options.inventory)
             self.reporter.inventory = await asyncio.to_thread(take)
@@ -164,17 +163,6 @@ class Agent:
         if self._ended.done():
             self._ended.result()
 
-    async def _start_receiver(self) -> None:
-        """Components find its address in their environment, so it comes before them."""
-        if self.otlp is None:
-            return
-        try:
-            await self._lifetime.enter_async_context(self.otlp)
-        except OSError as error:
-            self.otlp = None
-            told = f"application metrics are not taken: {error.strerror or error}"
-            self.spool.raise_event("Agent", "ReceiverFailed", told, severity="warning")
-
     def _is_here(self, name: str) -> bool:
         """Whether a replica, or a component named `application.component`, is this node's."""
         desired = self.reconciler.desired
@@ -186,6 +174,10 @@ class Agent:
 
     async def _start_from_disk(self) -> None:
         """The last known good document, with no network in sight."""
+        problem = await self.receiving.open()  # components find its address in their environment
+        if problem:
+            told = f"application metrics are not taken: {problem}"
+            self.spool.raise_event("Agent", "ReceiverFailed", told, severity="warning")
         await self.runners.open(self.host)
         self._spawn(self._reconcile(), "reconcile")
         self.spool.raise_event("Agent", "AgentStarted", f"run {self.disk.incarnation}")
@@ -219,7 +211,7 @@ class Agent:
 
     async def _close(self) -> None:
         self._timer.cancel()
-        await self._lifetime.aclose()
+        await self.receiving.close()
         self.leasing.close()
         await self.sampler.close()
         await self.reporter.close()
