@@ -41,6 +41,7 @@ COMPRESSION_LEVEL = 1
 
 _ONE_TO_CHANGE = ONE_OBJECT.with_for_update()
 _INSERT_OBJECT = insert(objects)
+_APPEND = {table.name: insert(table) for table in (events, decisions, audit, idempotency)}
 _UPDATE_OBJECT = (
     update(objects)
     .where(objects.c.kind == bindparam("of_kind"), objects.c.name == bindparam("of_name"))
@@ -308,7 +309,7 @@ class Transaction(ReadTransaction):
 
     def _append(self, table: Table, rows: list[dict[str, object]]) -> None:
         if rows:
-            self._connection.execute(insert(table), rows)
+            self._connection.execute(_APPEND[table.name], rows)
             self._pending.appended[table.name] += len(rows)
 
 

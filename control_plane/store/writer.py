@@ -15,7 +15,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
-from sqlalchemy import Connection, Engine, select, update
+from sqlalchemy import Connection, Engine, bindparam, select, update
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from .dialect import Dialect
@@ -31,6 +31,10 @@ T = TypeVar("T")
 
 JOBS_QUEUED_MAX = 10_000
 JOBS_PER_GROUP_MAX = 128
+
+_COUNTERS = select(counters).with_for_update()
+_FENCE = select(leader.c.fence)
+_COUNT = update(counters).values(resource_version=bindparam("version"), generation=bindparam("newest"))
 
 
 @dataclass(frozen=True)
@@ -170,9 +174,9 @@ class Writer:
             answer()
 
     def _open(self, connection: Connection) -> Pending:
-        row = connection.execute(select(counters).with_for_update()).one()
+        row = connection.execute(_COUNTERS).one()
         if self.fence is not None:
-            current = connection.execute(select(leader.c.fence)).scalar_one()
+            current = connection.execute(_FENCE).scalar_one()
             if current != self.fence:
                 raise FencedError(own=self.fence, current=current)
         if not self._counts_known:
@@ -205,7 +209,7 @@ class Writer:
 
     def _close_transaction(self, connection: Connection, pending: Pending) -> None:
         self._pruner.prune(connection, pending.appended, pending.now_ms)
-        connection.execute(update(counters).values(resource_version=pending.version, generation=pending.generation))
+        connection.execute(_COUNT, {"version": pending.version, "newest": pending.generation})
         if not self._dialect.is_open(connection):
             # The database gave up on the transaction (SQLite does on a full disk) and a job hid the error.
             raise StoreError(StoreFailure.IO, "the transaction ended by itself; nothing was committed")
