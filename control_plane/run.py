@@ -36,6 +36,7 @@ from .discovery import announced
 from .documents import to_document
 from .driver import Driver, World
 from .enrolment import Invitation
+from .exporting import exporting
 from .keys import Keys, load_keys
 from .node_commands import NodeCommands
 from .own_broker import OwnBroker
@@ -131,6 +132,7 @@ async def control_plane(options: ControlPlaneOptions) -> AsyncIterator[ControlPl
         commands = NodeCommands(wire, lambda: plane_of[0].driver.fence if plane_of[0].driver else 0)
         holder = f"{socket.gethostname()}:{os.getpid()}"
         world = World(options.slice, holder, store, wire, planning, Windows(), commands)
+        await stack.enter_async_context(exporting(options, world.windows, world.clock))
         plane = ControlPlane(options, world, keys, broker_url)
         plane_of.append(plane)
         services = ControlPlaneServices(world, lambda: plane.driver, plane.invitation, plane.password)

@@ -16,6 +16,7 @@ from ..descriptions.kinds.meta import PluginUse
 from ..descriptions.messages.desired import InferenceTask
 from ..descriptions.messages.joining import JoinReply, JoinRequest
 from ..telemetry.link_options import LinkState
+from ..telemetry.prometheus import windows_text
 from ..telemetry.window_query import Query, Row, query
 from . import enrolment
 from .api.answers import Check, LogLine, MetricAnswer, MetricValue, Telemetry
@@ -154,9 +155,10 @@ class ControlPlaneServices:
         )
 
     async def metrics(self) -> str:
-        """Prometheus text."""
+        """Prometheus text: what is measured on nodes, and the control plane's own figures while a life is on."""
         driver = self.driver()
-        return figures(self.world, driver) if driver is not None else ""
+        measured = await asyncio.to_thread(windows_text, self.world.windows, self.world.clock())
+        return measured + (figures(self.world, driver) if driver is not None else "")
 
     def _rows(self) -> Rows:
         return self._living().core.rows
