@@ -385,4 +385,5 @@ class Driver:
                 self.handle(LoadMeasured(self.new_id("load"), self.lag.level))
             self._spread()
             self._ask_for_definitions()
+            self.world.windows.window_s = self.core.rows.slice.spec.telemetry.window
             await asyncio.to_thread(self.world.windows.expire, self.world.clock())
