@@ -70,7 +70,7 @@ class ServingMetrics:
             for name, kind, unit, number in NUMBERS:
                 if name in due:
                     yield Sample(self._identity(report, name, kind, unit), self._at_s, float(number(report)))
-            if LATENCY in due and report.stats.latency_ms_total:
+            if LATENCY in due:  # zeros too: what a histogram gains is only known from where it began
                 identity = self._identity(report, LATENCY, "histogram", "ms", LATENCY_BOUNDS_MS)
                 yield HistogramSample(identity, self._at_s, report.stats.latency_ms_sum, _by_bucket(report.stats))
 

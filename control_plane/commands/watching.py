@@ -78,7 +78,7 @@ TOP = (
 )
 TOP_MODELS = (
     ("REQUESTS/S", "shoal.model.requests", "rate", 1.0, ""),
-    ("P95 MS", "shoal.model.latency", "p95", 1000.0, ""),
+    ("P95 MS", "shoal.model.latency", "p95", 1.0, ""),
     ("QUEUE", "shoal.model.queue", "last", 1.0, ""),
 )
 

@@ -26,7 +26,7 @@ EXAMPLE = Path(__file__).resolve().parents[3] / "examples" / "01-digits"
 NODES = {"cloud-1": "cloud", "edge-1": "edge", "edge-2": "edge", "far-1": "far-edge"}
 START_S = 30.0
 END_S = 5.0
-LOG_TAIL = 2000
+LOG_TAIL = 6000
 MARK = "SHOAL_DEMO_FOLDER"
 """Environment variable with a process's folder; children inherit it."""
 
