@@ -20,7 +20,7 @@ import msgspec
 
 from shoal.descriptions.messages.gateway import GatewayFile, GatewayHealth, ServingReport, ServingSpec
 
-DEADLINE_S = 20.0
+DEADLINE_S = 60.0
 
 PREDICTOR = '''
 """Does what the first number says; otherwise doubles."""

@@ -23,13 +23,13 @@ from shoal.descriptions.messages.gateway import ServingReports, ServingSpec
 
 from .harness import GatewayProcess, Launch, UnixConnection, send, wait_until
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
 
 
 def run_gateway(*flags: str) -> subprocess.CompletedProcess[str]:
     """A gateway that is expected not to start."""
     command = [sys.executable, "-m", "shoal.agents.inference.gateway", *flags]
-    return subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
 def test_an_agent_can_tell_that_the_gateway_of_the_file_is_running(launch: Launch) -> None:
@@ -56,7 +56,7 @@ def test_only_one_gateway_runs_in_a_folder(launch: Launch) -> None:
         "--http",
         "127.0.0.1:0",
     ]
-    second = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    second = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert second.returncode == 1
     assert second.stderr == f"shoal-gateway: another gateway holds {gateway.dir}\n"
     assert gateway.health().pid == gateway.process.pid, "the first one's sockets are left alone"
@@ -110,10 +110,10 @@ def test_other_users_are_turned_away(launch: Launch) -> None:
     script = "import os, socket, sys; os.setuid(65534); s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]);"
     script += "s.sendall(b'GET /admin/health HTTP/1.1\\r\\n\\r\\n'); print(s.recv(100))"
     command = [sys.executable, "-c", script, gateway.file.admin]
-    refused = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    refused = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert "PermissionError" in refused.stderr
     Path(gateway.file.admin).chmod(0o666)
-    turned_away = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    turned_away = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert (
         turned_away.stdout == "b''\n"
         or "ConnectionResetError" in turned_away.stderr
@@ -302,7 +302,7 @@ class TestTokens:
         tokens.write_text("open-sesame\n")
         tokens.chmod(0o600)
         gateway = launch("--token-file", str(tokens))
-        with socket.create_connection(gateway.address, timeout=20) as client:
+        with socket.create_connection(gateway.address, timeout=60) as client:
             client.sendall(b"POST /v2/models/m/infer HTTP/1.1\r\nContent-Length: 1000000\r\n\r\n")
             assert client.recv(1000).startswith(b"HTTP/1.1 401 ")
 
@@ -341,7 +341,7 @@ class TestTokens:
             "--token-file",
             str(tokens),
         ]
-        run = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+        run = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
         assert run.returncode == 1
         assert says in run.stderr
 
@@ -355,6 +355,6 @@ class TestTokens:
             "--http",
             "0.0.0.0:0",
         ]
-        run = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+        run = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
         assert run.returncode == 1
         assert "0.0.0.0 can be reached from other machines: give --token-file, or --insecure" in run.stderr

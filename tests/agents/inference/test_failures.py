@@ -26,7 +26,7 @@ from .harness import (
     wait_until,
 )
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
 Ask = Callable[..., bytes]
 
 CLIENTS = 8
@@ -68,7 +68,7 @@ def under_load(gateway: GatewayProcess, model: str, body: bytes, clients: int = 
     finally:
         stop.set()
         for thread in threads:
-            thread.join(30)
+            thread.join(60)
 
 
 def more_answers(load: Load, count: int) -> Callable[[], bool]:
@@ -153,7 +153,7 @@ def test_a_hanging_model_is_killed_and_started_again(
 ) -> None:
     """A loop in pure Python, which no signal handler of the interpreter would get out of."""
     gateway = launch("--predictors", str(predictors))
-    pid = gateway.serve("m", msgspec.structs.replace(moody, request_timeout_s=0.5)).pid
+    pid = gateway.serve("m", msgspec.structs.replace(moody, request_timeout_s=1.5)).pid
     behind: list[Answer] = []
     connection = gateway.connect()
     follower = threading.Thread(
@@ -165,15 +165,15 @@ def test_a_hanging_model_is_killed_and_started_again(
     follower.start()
     wait_until(lambda: gateway.report("m").stats.in_flight == 2, "the request behind it to be handed over")
     response = leader.getresponse()
-    assert (response.status, response.read()) == (504, b'{"error":"the model gave no answer within 0.5 s"}')
-    follower.join(30)
+    assert (response.status, response.read()) == (504, b'{"error":"the model gave no answer within 1.5 s"}')
+    follower.join(60)
     connection.close()
     leader.close()
     assert [answer.status for answer in behind] == [200], "who waited behind it goes to the next worker"
     report = gateway.wait_for("m", "ready")
     assert report.restarts == 1
     assert not is_alive(pid)
-    assert "hung: one request took more than 0.5 s" in (gateway.dir / "gateway.log").read_text()
+    assert "hung: one request took more than 1.5 s" in (gateway.dir / "gateway.log").read_text()
 
 
 def test_a_crash_loop_ends_broken_with_the_reason(

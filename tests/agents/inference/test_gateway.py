@@ -12,7 +12,7 @@ from shoal.descriptions.messages.gateway import ServingSpec
 
 from .harness import GatewayProcess
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
 Ask = Callable[..., bytes]
 
 

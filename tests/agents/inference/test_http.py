@@ -16,7 +16,7 @@ from shoal.descriptions.messages.gateway import ServingSpec
 
 from .harness import GatewayProcess, Launch, UnixConnection, send, wait_until
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
 Ask = Callable[..., bytes]
 INFER = "/v2/models/scale/infer"
 
@@ -29,7 +29,7 @@ def gateway(shared: GatewayProcess, double: ServingSpec) -> GatewayProcess:
 
 @pytest.fixture
 def client(gateway: GatewayProcess) -> Iterator[socket.socket]:
-    with socket.create_connection(gateway.address, timeout=20) as sock:
+    with socket.create_connection(gateway.address, timeout=60) as sock:
         yield sock
 
 
@@ -107,7 +107,7 @@ def test_expect_100_continue(client: socket.socket, ask: Ask) -> None:
 
 def test_http_1_0_and_connection_close(gateway: GatewayProcess) -> None:
     for line in (b"GET /v2 HTTP/1.0\r\n\r\n", b"GET /v2 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"):
-        with socket.create_connection(gateway.address, timeout=20) as client:
+        with socket.create_connection(gateway.address, timeout=60) as client:
             status, headers, _ = exchange(client, line)
             assert (status, headers["connection"]) == (200, "close")
             assert closes(client)
@@ -163,7 +163,7 @@ def test_an_error_comes_after_the_answers_before_it(client: socket.socket, ask: 
 def test_a_client_that_goes_on_sending_can_read_why_it_was_refused(launch: Launch) -> None:
     """Closing a socket with unread bytes resets it, which would destroy the answer on its way."""
     gateway = launch("--body-max-mib", "1")
-    with socket.create_connection(gateway.address, timeout=20) as client:
+    with socket.create_connection(gateway.address, timeout=60) as client:
         client.sendall(post(b"", "Transfer-Encoding: chunked"))
         chunk = b"10000\r\n" + bytes(0x10000) + b"\r\n"
         try:
@@ -235,7 +235,7 @@ def test_random_bytes_hurt_nobody(gateway: GatewayProcess, count_case: Callable[
         for _ in range(rng.randint(0, 6)):
             data[rng.randrange(len(data))] = rng.randrange(256)
         del data[rng.randint(1, len(data)) :]
-        with socket.create_connection(gateway.address, timeout=20) as client:
+        with socket.create_connection(gateway.address, timeout=60) as client:
             client.sendall(data)
             client.shutdown(socket.SHUT_WR)
             assert closes(client), f"seed {seed}"
@@ -246,7 +246,7 @@ def test_random_bytes_hurt_nobody(gateway: GatewayProcess, count_case: Callable[
 
 def test_too_many_connections_are_closed(launch: Launch) -> None:
     gateway = launch("--connections-max", "3")
-    clients = [socket.create_connection(gateway.address, timeout=20) for _ in range(5)]
+    clients = [socket.create_connection(gateway.address, timeout=60) for _ in range(5)]
     try:
         refused = 0
         for client in clients:

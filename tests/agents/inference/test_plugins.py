@@ -24,7 +24,7 @@ from shoal.descriptions.messages.gateway import ServingSpec
 
 from .harness import GatewayProcess, onnx_bytes
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(300)
 Ask = Callable[..., bytes]
 
 

@@ -15,7 +15,7 @@ from shoal.descriptions.messages.gateway import ServingSpec
 
 from .harness import Launch, is_alive, wait_until
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
 Ask = Callable[..., bytes]
 
 HEAVY = ("numpy", "onnxruntime", "ai_edge_litert", "grpc", "pydantic", "aiohttp", "cryptography", "psutil", "yaml")
@@ -88,7 +88,7 @@ def test_without_uvloop(
     gateway.wait_for("r", "ready")
     assert gateway.infer("scale", ask([1, 2, 3, 4], shape=[1, 4])).status == 200
     gateway.process.send_signal(signal.SIGTERM)
-    assert gateway.process.wait(20) == 0
+    assert gateway.process.wait(60) == 0
     assert "Traceback" not in (gateway.dir / "gateway.log").read_text()
 
 

@@ -21,7 +21,7 @@ from shoal.descriptions.messages.lease import Endpoint, Routes
 
 from .harness import GatewayProcess, Launch, send, wait_until
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
 Ask = Callable[..., bytes]
 
 
@@ -48,7 +48,7 @@ def listener(talk: Callable[[socket.socket], None]) -> Iterator[str]:
         thread.start()
         yield f"http://127.0.0.1:{server.getsockname()[1]}"
         server.shutdown(socket.SHUT_RDWR)
-        thread.join(20)
+        thread.join(60)
 
 
 def unused_url() -> str:

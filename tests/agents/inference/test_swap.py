@@ -16,7 +16,7 @@ from shoal.descriptions.messages.gateway import ServingSpec
 
 from .harness import Answer, GatewayProcess, Launch, is_alive, send, wait_until
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
 Ask = Callable[..., bytes]
 
 
@@ -53,7 +53,7 @@ def test_swaps_under_load_fail_no_request(launch: Launch, double: ServingSpec, t
         wait_until(partial(_has, answers, before + 50), "answers after the swap")
     stop.set()
     for thread in threads:
-        thread.join(30)
+        thread.join(60)
     assert {answer.status for answer in answers} == {200}
     assert {(answer.json["model_version"], outputs(answer)[0]) for answer in answers} == {("1", 2.0), ("2", 3.0)}
     wait_until(lambda: len(gateway.children()) == 2, "the replaced workers to end; the zygote and one worker stay")
@@ -85,7 +85,7 @@ def test_requests_in_the_old_worker_are_finished_by_it(
     gateway.put("m", msgspec.structs.replace(moody, version="2"))
     new = gateway.wait_for("m", "ready", "2").pid
     for thread in threads:
-        thread.join(30)
+        thread.join(60)
     assert {name: answer.status for name, answer in seen.items()} == dict.fromkeys(seen, 200)
     assert outputs(seen["asked for any"]) == [new]
     assert outputs(seen["asked for 1"]) == [old]
@@ -185,7 +185,7 @@ def test_shutdown_drains(launch: Launch, predictors: Path, moody: ServingSpec, a
     assert gateway.admin("POST", "/admin/shutdown?drain_s=10").status == 202
     assert connection.getresponse().status == 200
     connection.close()
-    assert gateway.process.wait(20) == 0
+    assert gateway.process.wait(60) == 0
     assert not (gateway.dir / "gateway.json").exists()
     assert not any(is_alive(pid) for pid in children)
 
@@ -194,5 +194,5 @@ def test_sigterm_is_a_shutdown(launch: Launch, double: ServingSpec) -> None:
     gateway: GatewayProcess = launch()
     gateway.serve("r", double)
     gateway.process.send_signal(signal.SIGTERM)
-    assert gateway.process.wait(20) == 0
+    assert gateway.process.wait(60) == 0
     assert sorted(path.name for path in gateway.dir.iterdir()) == ["gateway.lock", "gateway.log", "logs"]

@@ -22,7 +22,7 @@ from shoal.agents.inference.worker.channel import Channel
 
 from .harness import is_alive, wait_until
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
 Ask = Callable[..., bytes]
 
 
@@ -75,7 +75,7 @@ class Zygote:
         message, (pidfd,) = self.receive()
         assert isinstance(message, Spawned)
         assert message.incarnation == incarnation
-        ours.settimeout(20)
+        ours.settimeout(60)
         self.workers.append(Worker(Channel(ours), ours, lifeline_w, message.pid, pidfd))
         return self.workers[-1]
 
@@ -83,7 +83,7 @@ class Zygote:
 @pytest.fixture
 def zygote(tmp_path: Path) -> Iterator[Zygote]:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    ours.settimeout(20)
+    ours.settimeout(60)
     command = [sys.executable, "-m", "shoal.agents.inference.worker.zygote", "--runtime", "python"]
     with ours, theirs:
         flags = ["--class", BUILT_IN["python"], "--fd", str(theirs.fileno())]
@@ -94,7 +94,7 @@ def zygote(tmp_path: Path) -> Iterator[Zygote]:
         message, _ = zygote.receive()
         assert message == Preloaded(error="", threads=1)
         yield zygote
-    assert process.wait(20) == 0, "it ends with its control socket"
+    assert process.wait(60) == 0, "it ends with its control socket"
     for worker in zygote.workers:
         worker.sock.close()
         os.close(worker.pidfd)
@@ -209,7 +209,7 @@ def test_workers_outlive_the_zygote(zygote: Zygote, doubling: Path, ask: Ask) ->
     worker = zygote.spawn()
     worker.load(doubling)
     zygote.control.close()
-    zygote.process.wait(20)
+    zygote.process.wait(60)
     answer = worker.ask(FrameType.INFER, ask([21], datatype="FP64"))
     assert json.loads(bytes(answer.body))["outputs"][0]["data"] == [42]
     signal.pidfd_send_signal(worker.pidfd, signal.SIGKILL)
