@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -75,6 +76,7 @@ class Onnx(Policy):
 @lru_cache(maxsize=8)
 def _load(path: str, mtime_ns: int, size: int) -> InferenceSession:
     """Load once for each change of the file."""
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # from 1.29 on it starts a thread that sends usage data to its vendor
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
