@@ -370,6 +370,38 @@ def test_an_unreachable_broker_is_retried_with_a_bounded_delay() -> None:
     run(scenario())
 
 
+class Recording(random.Random):
+    """Jitter that waits no time and remembers how long it might have been."""
+
+    def __init__(self) -> None:
+        super().__init__(1)
+        self.ceilings_s: list[float] = []
+
+    def uniform(self, a: float, b: float) -> float:
+        self.ceilings_s.append(b)
+        return 0.0
+
+
+def test_a_reconnect_is_spread_as_the_control_plane_says() -> None:
+    async def drop(peer: Peer) -> None:
+        await peer.accept()
+
+    async def scenario() -> None:
+        jitter = Recording()
+        async with broker(drop) as url:
+            async with Link(LinkOptions(url, "n1"), random=jitter) as link:
+                link.reconnect_spread_s = 45.0
+                while len(jitter.ceilings_s) < 7:
+                    await asyncio.sleep(0.001)
+            assert jitter.ceilings_s[:7] == [45.0] * 6 + [60.0]
+            link.reconnect_spread_s = 1e9
+            assert link.reconnect_spread_s == 3600.0
+            link.reconnect_spread_s = -1.0
+            assert link.reconnect_spread_s == 0.0
+
+    run(scenario())
+
+
 def test_leaving_ends_the_consumer_and_frees_the_socket() -> None:
     async def scenario() -> None:
         kinds: list[int] = []
