@@ -101,6 +101,8 @@ def _check_rights(args: argparse.Namespace, options: ServiceOptions, found: Foun
 def _told(args: argparse.Namespace, options: ServiceOptions, found: Found, steps: tuple[Step, ...]) -> str:
     """What is the case now, and what to do next."""
     version = options.package.version
+    if not options.is_live:
+        return f"written below {options.root}; users and systemd were left alone"
     if args.service == "uninstall":
         kept = "" if args.purge else "; its configuration and state stay, --purge removes them"
         return f"{UNIT} is removed{kept}"
