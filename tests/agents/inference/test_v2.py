@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -111,10 +112,14 @@ def test_mixed_binary_and_json_inputs(drawn: list[tuple[str, NDArray[Any]]], dat
     assert all(same(got[str(index)], array) for index, (_, array) in enumerate(drawn))
 
 
-@given(st.binary(max_size=300), st.one_of(st.none(), st.integers(0, 300).map(str), st.text(max_size=4)))
-def test_any_bytes_are_refused_or_understood(body: bytes, head_len: str | None) -> None:
-    with contextlib.suppress(RefusedError):
-        assert v2_request.parse(head_len, body, EVERYTHING).batch.inputs
+def test_any_bytes_are_refused_or_understood(count_case: Callable[[], None]) -> None:
+    @given(st.binary(max_size=300), st.one_of(st.none(), st.integers(0, 300).map(str), st.text(max_size=4)))
+    def check(body: bytes, head_len: str | None) -> None:
+        count_case()
+        with contextlib.suppress(RefusedError):
+            assert v2_request.parse(head_len, body, EVERYTHING).batch.inputs
+
+    check()
 
 
 json_values = st.recursive(
@@ -145,11 +150,15 @@ near_request = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=400)
-@given(near_request)
-def test_almost_right_json_is_refused_or_understood(whole: Any) -> None:
-    with contextlib.suppress(RefusedError):
-        assert v2_request.parse(None, json.dumps(whole).encode(), EVERYTHING).batch.inputs
+def test_almost_right_json_is_refused_or_understood(count_case: Callable[[], None]) -> None:
+    @settings(max_examples=400)
+    @given(near_request)
+    def check(whole: Any) -> None:
+        count_case()
+        with contextlib.suppress(RefusedError):
+            assert v2_request.parse(None, json.dumps(whole).encode(), EVERYTHING).batch.inputs
+
+    check()
 
 
 @given(hnp.arrays(np.float32, st.integers(1, 8)))
