@@ -105,28 +105,27 @@ class WorkerProcess:
         self._timers: list[asyncio.TimerHandle] = []
 
     async def start(self, zygote: ZygoteLink, place: WorkerPlace) -> None:
-        """Have it forked and send it LOAD; the rest comes to the listener."""
-        loop = asyncio.get_running_loop()
-        ours, theirs = socket.socketpair()
-        lifeline_r, self._lifeline = os.pipe2(os.O_CLOEXEC)
-        log_fd = os.open(place.log(self.replica), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        try:
+        """Have it forked and send it LOAD; the rest comes to the listener. `OSError` when descriptors run out."""
+        spec = self.spec
+        with contextlib.ExitStack() as handed_over:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+            log_fd = os.open(place.log(self.replica), flags, 0o600)
+            handed_over.callback(os.close, log_fd)
+            lifeline_r, self._lifeline = os.pipe2(os.O_CLOEXEC)
+            handed_over.callback(os.close, lifeline_r)
+            ours, theirs = socket.socketpair()
+            handed_over.enter_context(theirs)
             ours.setblocking(False)
-            link = WorkerLink(self, self.spec.in_flight_max, place.body_bytes_max * 4)
-            await loop.create_unix_connection(lambda: link, sock=ours)
+            link = WorkerLink(self, spec.in_flight_max, place.body_bytes_max * 4)
+            await asyncio.get_running_loop().create_unix_connection(lambda: link, sock=ours)
             if self._is_over:  # told to end meanwhile
                 link.close()
                 return
             self.link = link
-            spec = self.spec
-            spawn = Spawn(
+            order = Spawn(
                 self.incarnation, self.replica, spec.plugin, spec.env, spec.memory_limit_mib, place.body_bytes_max
             )
-            zygote.spawn(spawn, [theirs.fileno(), lifeline_r, log_fd])
-        finally:
-            theirs.close()
-            os.close(lifeline_r)
-            os.close(log_fd)
+            zygote.spawn(order, [theirs.fileno(), lifeline_r, log_fd])
         self._later(spec.load_timeout_s, self._load_is_late)
         folders = os.pathsep.join(str(folder) for folder in place.code_folders)
         fields = {"model": spec.model, "version": spec.version, "plugin": spec.plugin, "path": spec.path}
