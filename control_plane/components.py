@@ -27,17 +27,17 @@ from .planner.snapshot import Assignment, Need, NodeState
 from .reconcile import Difference, Keep, Situation, Standing, Stop, heads_of, reconcile
 from .revisions import Unready, recipe_of
 from .rollout import Progress, advance, begin, extend, is_running
-from .rows import Key, Rows
+from .rows import Key, Rows, is_component
 from .storm import EvictionBudget
 
 PASSES_MAX = 8
 """A component that isn't settled after so many passes is a mistake of ours."""
 ROLLOUTS_KEPT = 3
 """Ended rollouts of a component that are kept for people to read."""
+GONE_KEPT_MAX = 10_000
+"""Removed components whose numbers are remembered."""
 AGAIN_S = 60.0
 """Pause before a failed drain or move is tried again."""
-NEVER = 1 << 62
-"""A generation that no node observes: no lease until the commit says the real one."""
 
 
 @dataclass
@@ -86,6 +86,7 @@ class Components:
         self._wait(key, difference, wake_s, draft)
         moves = tuple(need for replica, need in sorted(self.moves.items()) if self._is_movable(replica, key))
         self.plans.want(key, (*difference.needs, *moves))
+        self._drop_revisions(key, draft)
         if self.rows.component(key) is None and not self.rows.placements_of(key):
             self._forget(key, draft)
 
@@ -100,11 +101,12 @@ class Components:
             revision=state.revision,
             count=self.count(key),
             placements=placements,
-            nodes={p.node_uid: standing for p in placements if (standing := self._standing(p.node_uid)) is not None},
+            nodes={placement.node_uid: self._standing(placement.node_uid) for placement in placements},
             now_s=now_s,
             replace_after=self.rows.slice.spec.failover.replace_after,
             evictions=self.budget.left(now_s),
             halted=state.halted,
+            is_single=(component is not None and component.single_instance) or any(map(self._is_single, placements)),
             is_paused=any(is_running(one) and one.spec.paused for one in self.rows.rollouts_of(key)),
             not_before=self.not_before,
             draining=self.draining,
@@ -188,10 +190,15 @@ class Components:
             draft.put(ended.model_copy(update={"status": ended.status.model_copy(update={"message": message})}))
         draft.keys.add((rollout.spec.application, rollout.spec.component))
 
-    def _standing(self, uid: str) -> Standing | None:
+    def _is_single(self, placement: Placement) -> bool:
+        revision = self.rows.revision_of(placement)
+        return revision is not None and revision.template.single_instance
+
+    def _standing(self, uid: str) -> Standing:
         node, member = self.rows.node_of(uid), self.membership.members.get(uid)
         if node is None or member is None:
-            return None
+            granted_s, lease_s = self.membership.last_lease(uid)
+            return Standing(uid, "gone", granted_s=granted_s, lease_s=lease_s)
         return _standing_of(member, self.membership.is_held(uid), node.spec.drained, node.spec.cordoned)
 
     def _revise(self, key: Key, draft: Draft) -> None:
@@ -326,13 +333,11 @@ class Components:
         )
 
     def _yield_to(self, component: Component, placement: Placement, draft: Draft) -> None:
-        """Where the two may not run at once, the old one stops first; a lost one must not start again."""
+        """Where the two may not run at once, the old one stops first."""
         old = self.rows.placements.get(placement.replaces)
         if old is None:
             return
-        if old.lost and component.single_instance:
-            self.membership.withhold(old.node_uid, NEVER)
-        elif not old.lost and takes_turns(component, placement, old):
+        if not old.lost and takes_turns(component, placement, old):
             self._stop(Stop(old.id, f"{placement.id} may only start after it"), draft)
 
     def _announce(self, key: Key, need: Need, decision: str, placed: list[Placement], draft: Draft) -> None:
@@ -370,12 +375,24 @@ class Components:
             draft.delete(REVISION_KIND, revision.name)
         for rollout in self.rows.rollouts_of(key):
             draft.delete("Rollout", rollout.metadata.name)
-        draft.delete(COMPONENT_STATE_KIND, f"{key[0]}.{key[1]}")
+        # The numbers stay: a replica's id is never used twice, not even by a component of the same name.
+        state = self.rows.state_of(key)
+        if state.ordinal:
+            draft.put(ComponentState(*key, revision=state.revision, ordinal=state.ordinal))
+            self._prune(draft)
+        else:
+            draft.delete(COMPONENT_STATE_KIND, state.name)
         self.unready.pop(key, None)
         self.compared.pop(key, None)
         self.plans.want(key, ())
 
-    def drop_revisions(self, key: Key, draft: Draft) -> None:
+    def _prune(self, draft: Draft) -> None:
+        """Keep the numbers of components that are gone within bounds."""
+        gone = [state for state in self.rows.states.values() if not state.digest and is_component(state)]
+        for state in gone[: max(len(gone) - GONE_KEPT_MAX, 0)]:
+            draft.delete(COMPONENT_STATE_KIND, state.name)
+
+    def _drop_revisions(self, key: Key, draft: Draft) -> None:
         """Delete revisions that nothing runs any more."""
         used = {placement.revision for placement in self.rows.placements_of(key)} | {self.rows.state_of(key).revision}
         for revision in self.rows.revisions_of(key):

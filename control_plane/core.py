@@ -92,6 +92,7 @@ class Core:
         self.requests = Requests(rows, self.components)
         self.row_changes = RowChanges(rows, membership, self.nodes, self.components, plans)
         self.board = StatusBoard(rows, membership, self.nodes, self.components, plans)
+        membership.may_grant = self.nodes.may_have_lease
         self._refusals: dict[Key, int] = {}
         self._unfit: list[Answer] = []
         self._is_bumping = False
@@ -215,10 +216,8 @@ class Core:
         """What an earlier control plane knew of a replica beyond its row."""
         self.components.saw(placement, draft.now_s)
         mark = self.rows.marks.get(placement.node_uid)
-        if mark is not None and placement.wanted != "run":
+        if mark is not None and (placement.wanted != "run" or is_succeeded(self.rows, placement)):
             self.publisher.told[placement.id] = mark.generation
-        if mark is not None and is_succeeded(self.rows, placement):
-            self.membership.withhold(placement.node_uid, mark.generation)
 
     def _alive(self, event: Event, draft: Draft) -> None:
         for effect in self.membership.handle(event, draft.now_s):
@@ -250,23 +249,24 @@ class Core:
         mark = self.rows.marks.get(told.node)
         newest = (self.membership.epoch, mark.generation if mark is not None else 0)
         order = (told.epoch, told.observed_generation)
+        seen = (told.seen_epoch, told.seen_generation) if isinstance(told, Heartbeat) else order
         # The same order with another digest: a database that was restored twice gave it to two documents.
         is_other = mark is not None and order == newest and told.digest != mark.digest
-        if told.observed_generation and (order > newest or is_other):
-            self._rewind(told, newest, draft)
+        if max(order, seen) > newest or (is_other and told.observed_generation):
+            self._rewind(told.node, max(order, seen), newest, draft)
         else:
             draft.effects += self.publisher.heard(draft.id, told.node, told.digest, draft.now_s)
 
-    def _rewind(self, told: Heartbeat | Reported, newest: tuple[int, int], draft: Draft) -> None:
+    def _rewind(self, uid: str, known: tuple[int, int], newest: tuple[int, int], draft: Draft) -> None:
         """A node that knows newer documents than the database shows that the database is a restored one."""
         self._is_bumping = True
+        name = self.membership.members[uid].name
         text = (
-            f"node {self.membership.members[told.node].name} knows (epoch, generation) "
-            f"{(told.epoch, told.observed_generation)}, the database {newest}: it was restored from a backup; what was "
-            "changed since that backup is lost, and every node is told the present state again"
+            f"node {name} knows (epoch, generation) {known}, the database {newest}: it was restored from a backup; what "
+            "was changed since that backup is lost, and every node is told the present state again"
         )
         draft.tell(Happening("DatabaseRestored", text, "Slice", self.slice_name, "warning"))
-        draft.effects.append(BumpEpoch(draft.id, told.observed_generation, told.epoch))
+        draft.effects.append(BumpEpoch(draft.id, known[1], known[0]))
 
     def _streamed(self, event: Event, uid: str, draft: Draft) -> None:
         member = self.membership.members.get(uid)

@@ -10,13 +10,13 @@ longest lease before it calls anyone lost. Called by `core.py`; the reasons are 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Literal
 
 from ..descriptions.kinds.slice import Failover, Timings
-from ..descriptions.messages.lease import Lease
+from ..descriptions.messages.lease import Heartbeat, Lease
 from .effects import Effect, Happening, SendCanary, SendLease, Tell, Timer, WakeAt
 from .inputs import CanaryEchoed, Event, HeartbeatSeen, LinkChanged, LoadMeasured, StateSeen, TimerFired
 from .sessions import Sessions
@@ -30,6 +30,8 @@ CANARY_S_MIN, CANARY_S_MAX = 0.25, 5.0
 FLAPS = 3
 """A node that stopped being ready this often within `FLAP_WINDOW_S` has to be steady before it is ready again."""
 FLAP_WINDOW_S = 600.0
+DEPARTED_MAX = 10_000
+"""Nodes that are gone whose last lease is remembered."""
 SETTLE_BEATS = 6
 """How many heartbeat intervals of steadiness that takes: 30 s at the default of 5 s."""
 
@@ -133,8 +135,10 @@ class Membership:
     failover: Failover = field(default_factory=Failover)
     members: dict[str, Member] = field(default_factory=dict)
     brake: StormBrake = field(default_factory=StormBrake)
-    withheld: dict[str, int] = field(default_factory=dict)
-    """Uid → generation that the node must have observed before it gets a lease again (single instances)."""
+    may_grant: Callable[[Heartbeat], bool] = lambda heartbeat: True
+    """Whether the node may have a lease; not as long as it may run a single instance that was placed elsewhere."""
+    departed: dict[str, tuple[float, float]] = field(default_factory=dict)
+    """Uid that is gone → its last lease: when it was granted, and how long it is; the newest few."""
     started_s: float = 0.0
     trusted_s: float | None = None
     """Since when the canary has been heard without a gap; None while blind."""
@@ -187,13 +191,19 @@ class Membership:
 
     def forget(self, uid: str) -> None:
         """The node was deleted, or joined again under another uid."""
-        self.members.pop(uid, None)
-        self.withheld.pop(uid, None)
+        member = self.members.pop(uid, None)
+        if member is not None:
+            self.departed[uid] = (member.granted_s, member.timings.lease)
+            while len(self.departed) > DEPARTED_MAX:
+                del self.departed[next(iter(self.departed))]
         self.brake.gone(uid)
 
-    def withhold(self, uid: str, generation: int) -> None:
-        """Grant no lease until the node has observed a document of this generation."""
-        self.withheld[uid] = generation
+    def last_lease(self, uid: str) -> tuple[float, float]:
+        """When a node got its last lease, and how long that is; the worst where it isn't known."""
+        member = self.members.get(uid)
+        if member is not None:
+            return member.granted_s, member.timings.lease
+        return self.departed.get(uid, (self.started_s, self.lease_s_max))
 
     def is_held(self, uid: str) -> bool:
         """True while the node's replicas must not be replaced: its site is in a storm."""
@@ -227,8 +237,7 @@ class Membership:
         if member is None or not member.sessions.beat(beat.session, beat.seq, beat.boot_id):
             return []
         effects = self._heard(member, event.id, now_s)
-        if beat.observed_generation >= self.withheld.get(beat.node, 0):
-            self.withheld.pop(beat.node, None)
+        if self.may_grant(beat):
             member.granted_s = now_s
             lease = Lease(
                 beat.node, beat.session, beat.seq, member.timings.lease, self.fence, self.epoch, self.load_level

@@ -12,7 +12,9 @@ import msgspec
 
 from ..descriptions.kinds import Node
 from ..descriptions.kinds.node import NodeStatus
+from ..descriptions.messages.lease import Heartbeat
 from ..descriptions.messages.reported import MechanismReport, ReplicaReport, Reported, State
+from .desired import is_succeeded
 from .draft import Draft
 from .effects import ClearDesired, Happening
 from .membership import Membership, PhaseChanged
@@ -146,13 +148,28 @@ class Nodes:
         if reported is None:
             return []
         found = {replica.id for replica in reported.replicas}
-        return [
-            placement
-            for placement in self.rows.placements_on(uid)
-            if placement.id not in found
-            and placement.wanted != "run"
-            and reported.observed_generation >= self.told.get(placement.id, reported.observed_generation + 1)
-        ]
+        leaving = (one for one in self.rows.placements_on(uid) if one.wanted != "run" and one.id not in found)
+        return [placement for placement in leaving if self._knows(reported, placement)]
+
+    def may_have_lease(self, heartbeat: Heartbeat) -> bool:
+        """False as long as the node may start a single instance again that should run elsewhere or nowhere."""
+        return all(
+            self._knows(heartbeat, placement)
+            for placement in self.rows.placements_on(heartbeat.node)
+            if (placement.wanted != "run" or placement.lost) and self._must_not_run(placement)
+        )
+
+    def _must_not_run(self, placement: Placement) -> bool:
+        revision = self.rows.revision_of(placement)
+        is_single = revision is not None and revision.template.single_instance
+        return is_single and (placement.wanted != "run" or is_succeeded(self.rows, placement))
+
+    def _knows(self, said: Reported | Heartbeat, placement: Placement) -> bool:
+        """Whether the node has the document that tells a replica to leave, or an older one that says the same."""
+        told, mark = self.told.get(placement.id), self.rows.marks.get(said.node)
+        if told is None or mark is None:
+            return False
+        return said.observed_generation >= told or said.digest == mark.digest
 
     def see(self, name: str) -> None:
         """Show planning the node as it is now; the same object stays where nothing differs."""

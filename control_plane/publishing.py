@@ -92,8 +92,6 @@ class Publisher:
             mark = DesiredMark(draft.node_uid, generations[draft.node_uid], draft.digest)
             self.rows.put(mark)
             self._note_told(mark, draft.spec)
-            if draft.node_uid in self.membership.withheld:
-                self.membership.withhold(draft.node_uid, mark.generation)
             if self.digests.get(draft.node_uid) == draft.digest:
                 pause_s = RESEND_BEATS * self.membership.members[draft.node_uid].timings.heartbeat
                 effects.append(self._send(event.id, mark, draft.spec, now_s, pause_s))
@@ -103,7 +101,9 @@ class Publisher:
         """Remember which document first told the node that a replica should leave."""
         kept = {replica.id for replica in spec.replicas if not replica.draining}
         for placement in self.rows.placements_on(mark.node_uid):
-            if placement.wanted != "run" and placement.id not in kept:
+            if placement.id in kept:
+                self.told.pop(placement.id, None)
+            elif placement.wanted != "run" or placement.lost:
                 self.told.setdefault(placement.id, mark.generation)
 
     def send_routes(self, event_id: str, routes: tuple[tuple[str, tuple[Endpoint, ...]], ...]) -> list[Effect]:

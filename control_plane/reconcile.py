@@ -28,7 +28,8 @@ KILL_GRACE_S = 5.0
 DRAIN_S = 30.0
 """How long a replica may take to answer what it has begun."""
 
-NodePhase = Literal["expected", "ready", "suspect", "lost", "left"]
+NodePhase = Literal["expected", "ready", "suspect", "lost", "left", "gone"]
+"""Of a node; `gone` is one that was deleted, or that joined again under another uid."""
 Keep = Literal["original", "replacement"]
 
 
@@ -51,7 +52,7 @@ class Standing:
     @property
     def is_away(self) -> bool:
         """True when it is not known to run anything."""
-        return self.phase in ("lost", "left")
+        return self.phase in ("lost", "left", "gone")
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,8 @@ class Situation:
     """Revision that is not rolled out."""
     is_paused: bool = False
     """An operator paused a rollout: nothing more is begun."""
+    is_single: bool = False
+    """It is a single instance, or was one while what is left of it ran."""
     not_before: Mapping[str, float] = field(default_factory=dict)
     """Replica id → when a failed move of it may be tried again."""
     draining: Mapping[str, float] = field(default_factory=dict)
@@ -132,10 +135,13 @@ class _Findings:
 
 def reconcile(situation: Situation) -> Difference:
     """The difference between what should be and what is."""
-    forget = tuple(placement.id for placement in situation.placements if placement.node_uid not in situation.nodes)
-    running = linked(p for p in situation.placements if p.id not in forget)
     found = _Findings()
+    gone = [placement for placement in situation.placements if _is_gone(situation, placement)]
+    forget = tuple(placement.id for placement in gone if _has_stopped(situation, placement, found))
+    without = {placement.id for placement in gone}
+    running = linked(situation.placements, without)
     _end_drains(situation, found)
+    _end_waits(situation, found)
     if situation.component is None:
         for placement in running:
             found.stop(placement, "the component was removed", at_once=_is_away(situation, placement))
@@ -143,7 +149,7 @@ def reconcile(situation: Situation) -> Difference:
         _returns(situation, situation.component, running, found)
         _abandon(situation, running, found)
         stopped = found.stopped()
-        left = linked(situation.placements, without={*stopped, *forget})
+        left = linked(situation.placements, {*stopped, *without})
         _heads(situation, situation.component, left, found, was_forgotten=bool(forget))
     wake_s = min(found.wakes_s, default=None)
     return Difference(
@@ -194,15 +200,47 @@ def due_s(situation: Situation, component: Component, placement: Placement) -> f
         after = 0.0  # an operator gave the node up
     elif after == "never" or node.is_held:
         return None
-    due = node.gone_s + after
-    if component.single_instance:
-        return max(due, node.granted_s + LEASE_MARGIN * node.lease_s + kill_grace_s(component))
-    return due
+    return max(node.gone_s + after, stopped_s(situation, node) if situation.is_single else 0.0)
 
 
-def kill_grace_s(component: Component) -> float:
-    """Seconds that a replica may take to stop once its agent wants it to."""
-    return KILL_GRACE_S if component.process is None else component.process.stop_grace + KILL_GRACE_S
+def stopped_s(situation: Situation, node: Standing) -> float:
+    """When a single instance on a node that was not heard since has stopped for certain."""
+    process = situation.component.process if situation.component is not None else None
+    grace_s = KILL_GRACE_S + (process.stop_grace if process is not None else KILL_GRACE_S)
+    return node.granted_s + LEASE_MARGIN * node.lease_s + grace_s
+
+
+def _is_gone(situation: Situation, placement: Placement) -> bool:
+    node = situation.nodes.get(placement.node_uid)
+    return node is None or node.phase == "gone"
+
+
+def _has_stopped(situation: Situation, placement: Placement, found: _Findings) -> bool:
+    """True unless it may still run as the one of which there must not be two."""
+    node = situation.nodes.get(placement.node_uid)
+    if node is None or not situation.is_single or (placement.lost and node.is_away):
+        return True
+    if not node.is_away:
+        return False
+    over_s = stopped_s(situation, node)
+    if over_s > situation.now_s:
+        found.wakes_s.append(over_s)
+    return over_s <= situation.now_s
+
+
+def _end_waits(situation: Situation, found: _Findings) -> None:
+    """A replica that should leave for another one, on a node that is away: the other one need not wait for ever."""
+    awaited = {placement.replaces for placement in situation.placements if placement.wanted == "run"}
+    for placement in situation.placements:
+        node = situation.nodes.get(placement.node_uid)
+        is_waited_for = placement.id in awaited and placement.wanted != "run" and not placement.lost
+        if not is_waited_for or node is None or not node.is_away or situation.component is None:
+            continue
+        due = due_s(situation, situation.component, placement)
+        if due is not None and due > situation.now_s:
+            found.wakes_s.append(due)
+        elif due is not None and situation.evictions > 0:
+            found.give_up.append(placement.id)
 
 
 def _end_drains(situation: Situation, found: _Findings) -> None:
@@ -285,6 +323,9 @@ def _heads(
     kept = sorted(ranked[:count], key=lambda head: head.ordinal)
     _replace(situation, component, kept, found)
     _change(situation, component, kept, running, found)
+    leaving = [one for one in situation.placements if one.wanted != "run"] if situation.is_single else []
+    if any(not _has_stopped(situation, one, found) for one in leaving):
+        return  # the one that runs has to be known to have stopped
     if len(heads) < count and situation.revision:
         cause: Cause = "replace" if was_forgotten else "scale" if situation.placements else "initial"
         found.needs.append(Need(situation.application, situation.name, count - len(heads), cause))

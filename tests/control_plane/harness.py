@@ -123,6 +123,8 @@ class Harness:
     """Node name → score that `AskScores` is answered with."""
     count: int = 0
     published: dict[str, tuple[int, int]] = field(default_factory=dict)
+    queue: list[Event] = field(default_factory=list)
+    """The event that is dealt with, and those that follow from it."""
     issued: set[str] = field(default_factory=set)
     """Replica ids given so far."""
 
@@ -263,13 +265,25 @@ class Harness:
     # --- the core --------------------------------------------------------------------------------------------------
 
     def send(self, event: Event) -> list[Effect]:
-        """Hand an event to the core and carry out what follows; returns the effects of this event alone."""
-        effects = self.core.handle(event, self.now_s)
-        assert all(effect.id == event.id for effect in effects), "every effect repeats the id of its event"
-        self.log += effects
-        for effect in effects:
-            self._perform(effect)
-        return effects
+        """Hand an event to the core, then all that follows from it; returns the effects of this event alone.
+
+        Like a real driver, it finishes the effects of one event before it begins with the next.
+        """
+        self.queue.append(event)
+        if len(self.queue) > 1:
+            return []
+        first: list[Effect] = []
+        while self.queue:
+            effects = self.core.handle(self.queue[0], self.now_s)
+            assert all(effect.id == self.queue[0].id for effect in effects), "every effect repeats the id of its event"
+            first = effects if self.queue[0] is event else first
+            self.log += effects
+            for effect in effects:
+                self._perform(effect)
+            self.queue.pop(0)
+        if not self.holds_commits:
+            self.check()
+        return first
 
     def effects(self, kind: type[E]) -> list[E]:
         """All effects of one type so far."""
@@ -382,9 +396,7 @@ class Harness:
             self.database[DESIRED_KIND, draft.node_uid] = mark
         for uid in commit.forget_streams:
             self.database.pop((DESIRED_KIND, uid), None)
-        self.check_soon = True
         self.send(Committed(self._id("committed"), commit.commit, self.version, tuple(generations)))
-        self.check()
 
     def _write(self, write: Put | Delete | PutStatus) -> None:
         match write:

@@ -45,7 +45,9 @@ def test_a_deleted_application_leaves_nothing_behind(world: Harness) -> None:
     world.apply(an_app(replicas=2))
     world.delete("Application", "app")
     assert world.running("web") == []
-    assert {kind for kind, _ in world.database} == {"Slice", "Node", "Desired"}
+    assert {kind for kind, _ in world.database} == {"Slice", "Node", "Desired", "ComponentState"}
+    world.apply(an_app(replicas=1))
+    assert world.placements() == {"app.web.3": "n1"}, "no id is used twice"
 
 
 def test_an_update_starts_the_new_before_it_stops_the_old(world: Harness) -> None:
@@ -94,7 +96,8 @@ def test_a_fix_does_not_wait_for_the_broken_update(world: Harness) -> None:
         agent.phases["app.web.2"] = "starting"
     world.apply(an_app(replicas=1, process={"command": ["/bin/broken"]}))
     world.apply(an_app(replicas=1, process={"command": ["/bin/fixed"]}))
-    assert world.running("web") == [("app.web.3", "n2")]
+    assert world.running("web") == [("app.web.3", "n3")]
+    assert list(world.core.rows.revisions) == ["app.web.3"], "what nothing runs is forgotten"
 
 
 def test_a_killed_node_is_suspect_then_lost_then_replaced(world: Harness) -> None:
