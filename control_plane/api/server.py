@@ -30,6 +30,8 @@ from .services import Services
 HEADER_BYTES_MAX = 8190
 HEADERS_MAX = 64
 IDLE_S = 75.0
+LINGER_S = 1.0
+"""After a refusal, how long the rest of the body is read and thrown away, so that the client can read why."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,7 @@ class ApiServer:
             logger=_http_log(),
             auto_decompress=False,
             keepalive_timeout=IDLE_S,
+            lingering_time=LINGER_S,
             max_line_size=HEADER_BYTES_MAX,
             max_field_size=HEADER_BYTES_MAX,
             max_headers=HEADERS_MAX,

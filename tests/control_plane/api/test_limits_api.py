@@ -87,13 +87,15 @@ def nested(depth: int) -> bytes:
         *("infinite", "twice", "huge number", "surrogate", "NUL", "null", "a list", "nothing in it"),
     ],
 )
-@pytest.mark.parametrize("place", ["PUT /v1/nodes/a", "POST /v1/what-if", "POST /v1/telemetry/query"])
-def test_bodies_that_cannot_be(run: Any, place: str, body: bytes, status: int) -> None:
+def test_bodies_that_cannot_be(run: Any, body: bytes, status: int) -> None:
     async def test(served: Any) -> None:
-        heard = await served.ask(*place.split(), body)
-        empty_change = place.endswith("what-if") and body == b"{}"
-        assert heard.status == (200 if empty_change else status), heard.body
-        assert empty_change or len(heard.json["detail"]) < 1000, "what was sent is not sent back"
+        for method, path in (("PUT", "/v1/nodes/a"), ("POST", "/v1/what-if"), ("POST", "/v1/telemetry/query")):
+            heard = await served.ask(method, path, body)
+            if path == "/v1/what-if" and body == b"{}":
+                assert heard.status == 200, "no change is a change that can be asked about"
+                continue
+            assert heard.status == status, heard.body
+            assert len(heard.json["detail"]) < 1000, "what was sent is not sent back"
 
     run(test)
 
