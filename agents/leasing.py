@@ -103,6 +103,7 @@ class Leasing:
             desired.digest if desired else "",
             psutil.cpu_percent() / 100,
             self.waiting(),
+            *self.reconciler.seen,
         )
         with contextlib.suppress(ShoalError):  # not connected: no answer, so no lease
             self.send(encode(beat))

@@ -127,6 +127,12 @@ class Reconciler:
         return self._settings.problems()
 
     @property
+    def seen(self) -> tuple[int, int]:
+        """(epoch, generation) of a newer document than the one in force, seen and then lost; zeros when none was."""
+        order = (self.desired.epoch, self.desired.generation) if self.desired else (0, 0)
+        return self.mark.order if self.mark.order > order else (0, 0)
+
+    @property
     def is_idle(self) -> bool:
         """Nothing runs: a drain is complete."""
         return not any(replica.instances for replica in self._replicas.values())
@@ -208,8 +214,7 @@ class Reconciler:
     def _allowed(self) -> Allowed:
         # A last known good that is older than what this node has seen once (its slot was damaged) may name a single
         # instance that runs elsewhere by now: a lease is no leave to start that one.
-        order = (self.desired.epoch, self.desired.generation) if self.desired else (0, 0)
-        lease_held = self._lease_held and order >= self.mark.order
+        lease_held = self._lease_held and self.seen == (0, 0)
         return Allowed(lease_held, self._draining, self._mechanisms, frozenset(self._observed))
 
     def _converge(self, cause: str, now_s: float) -> Iterator[Effect]:

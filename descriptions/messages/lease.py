@@ -23,6 +23,10 @@ class Heartbeat(Message, frozen=True):
     """CPU utilisation, 0–1."""
     outbox: Count = 0
     """Events waiting."""
+    seen_epoch: Count = 0
+    seen_generation: Count = 0
+    """Highest document that the node has seen and accepts nothing below; told only where it is not the one in force (it
+    was lost with a slot). A control plane whose database is older learns from it that it was restored."""
 
 
 class Lease(Message, frozen=True):
