@@ -19,7 +19,7 @@ import numpy as np
 from ..descriptions.errors import DescriptionError, PluginError
 from ..descriptions.options import dump_options, read_options
 from .actions import Action, Move, Scale, Set
-from .asking import Rating, ask_actions, ask_rating
+from .asking import Rating, ask_actions, ask_rating, ask_row
 from .loading import policy_from
 from .node_table import COLUMNS
 from .policy import Policy, adapts, hooks_of, places, scores
@@ -156,16 +156,18 @@ def _quick(policy: Policy) -> str:
 
 
 def _same_alone(policy: Policy) -> str:
-    """A node scored alone, as after a replica was placed on it, gets what it gets among all."""
-    view = mixed(40, _metrics(policy)).of("classify")
-    component = APPLICATION.spec.components[1]
-    every = policy.score_all(component, view.nodes, view)
-    for row in range(len(view.nodes)):
-        alone = policy.score_all(component, view.nodes.only(row), view)[0]
-        single = policy.score(component, view.nodes[row], view) if "score" in hooks_of(type(policy)) else alone
-        if policy.rescore == "row" and not every[row] == alone == single:
-            name = view.nodes.names[row]
-            raise _wrong(f"{name} gets {every[row]} among all, {alone} alone and {single} by score")
+    """A node asked for alone, as after a replica was placed on it, gets what it gets among all."""
+    hooks = hooks_of(type(policy))
+    if policy.rescore != "row" and not {"score", "score_all"} <= hooks:
+        return "never asked for alone"
+    view, component = mixed(40, _metrics(policy)).of("classify"), APPLICATION.spec.components[1]
+    rating = _rate(policy, "classify", view)
+    for row, name in enumerate(view.nodes.names):
+        alone, is_refused = ask_row(_name(policy), policy, component, view, row)
+        if rating.raw is not None and alone != rating.raw[row]:
+            raise _wrong(f"{name} gets {rating.raw[row]} among all and {alone} alone")
+        if rating.refused is not None and is_refused != bool(rating.refused[row]):
+            raise _wrong(f"{name} is refused among all or alone, but not both")
     return "each of 40 nodes"
 
 

@@ -59,7 +59,8 @@ class Onnx(Policy):
             raise PluginError("onnx", f"{self.model} takes {width} features, there are {len(FEATURES)}")
         answer = session.run(None, {wanted.name: features[:, :width]})[0]
         if not isinstance(answer, np.ndarray) or answer.size != len(nodes):
-            raise PluginError("onnx", f"{self.model} answers {np.shape(answer)} for {len(nodes)} nodes")
+            told = answer.shape if isinstance(answer, np.ndarray) else type(answer).__name__
+            raise PluginError("onnx", f"{self.model} answers {told} for {len(nodes)} nodes")
         return answer.reshape(len(nodes)).astype(np.float64)
 
     def _session(self) -> InferenceSession:

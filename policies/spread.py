@@ -15,21 +15,22 @@ from .view import View
 
 @dataclass(frozen=True)
 class Spread(Policy):
-    """Prefer the datacenter, cluster and node with the fewest replicas of the component, then the least used node.
+    """Prefer the datacenter with the fewest replicas of the component, then the cluster, then the node.
 
-    Each replica in the node's datacenter, cluster and on the node itself costs 1; replicas of others on the node cost
-    less than 1 together. Nodes without a datacenter or cluster form a group of their own.
+    Of nodes that are equal in all three, the one with the fewest replicas of any application is best. Nodes without a
+    datacenter or cluster form a group of their own.
     """
 
     rescore: ClassVar[Rescore] = "all"
 
     def score_all(self, component: Component, nodes: NodeTable, view: View) -> FloatArray:
-        """Minus the cost."""
+        """Minus the numbers of replicas, each level worth more than all below it together."""
         cost = nodes.replicas / (nodes.replicas + 1.0)
-        if nodes.siblings.any():
+        count = int(nodes.siblings.sum())
+        if count:
             cost += nodes.siblings
-            cost += _in_domain(nodes.cluster_code, nodes.siblings)
-            cost += _in_domain(nodes.datacenter_code, nodes.siblings)
+            cost += _in_domain(nodes.cluster_code, nodes.siblings) * (count + 1)
+            cost += _in_domain(nodes.datacenter_code, nodes.siblings) * (count + 1) ** 2
         return -cost
 
 

@@ -110,7 +110,7 @@ def mixed(count: int, metrics: Metrics, *, seed: int = 0, is_reversed: bool = Fa
     if is_reversed:
         nodes.reverse()
     name = f"{count} mixed nodes" + (" in reverse" if is_reversed else "")
-    return World(name, _view(nodes, metrics, replicas=min(count, 4)))
+    return World(name, view_of(nodes, metrics, replicas=min(count, 4)))
 
 
 def edges(metrics: Metrics) -> tuple[World, ...]:
@@ -119,9 +119,9 @@ def edges(metrics: Metrics) -> tuple[World, ...]:
     full = [Made(NodeFacts(f"n{at}", "edge"), (4000, 8 * GIB, 100 * GIB), used=1.0) for at in range(3)]
     alone = [_mixed_node(0, random.Random(1))]
     return (
-        World("one node", _view(alone, metrics, replicas=0)),
-        World("nodes that describe nothing", _view(bare, metrics, replicas=1)),
-        World("full nodes", _view(full, metrics, replicas=2)),
+        World("one node", view_of(alone, metrics, replicas=0)),
+        World("nodes that describe nothing", view_of(bare, metrics, replicas=1)),
+        World("full nodes", view_of(full, metrics, replicas=2)),
     )
 
 
@@ -142,7 +142,8 @@ def _mixed_node(at: int, chance: random.Random) -> Made:
     return Made(facts, (cores * 1000, cores * 2 * GIB, 500 * GIB), chance.choice([0.0, 0.3, 0.7, 1.0]), links)
 
 
-def _view(nodes: Sequence[Made], metrics: Metrics, *, replicas: int) -> View:
+def view_of(nodes: Sequence[Made], metrics: Metrics, *, replicas: int) -> View:
+    """A view of these nodes, with replicas on the first of them by name."""
     facts = [one.facts for one in nodes]
     clusters = tuple(sorted({one.cluster for one in facts} - {""}))
     datacenters = tuple(sorted({one.datacenter for one in facts} - {""}))

@@ -7,13 +7,14 @@ The API serves the answer, `shoal why` prints it. Nothing is changed.
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from ...descriptions.errors import RefusedError
+from ...descriptions.errors import PluginError, RefusedError
 from ...descriptions.kinds.application import Component
 from ...policies.node_table import FloatArray
 from .explanation import ConstraintCount, Explanation, Failure, NodeExplanation, PolicyScore, PolicyTold
@@ -106,10 +107,8 @@ def _first_counts(current: Round, trial: Trial) -> dict[int, int]:
     """Row → with how many replicas it gets its first one; more are tried than are wanted."""
     wanted = len(trial.rows)
     if wanted == trial.question.need.count:
-        trial.question.left = EXTRA_MAX
-        counts = dict(trial.counts)
-        current.choose(trial, EXTRA_MAX)
-        trial.counts = counts
+        with contextlib.suppress(PluginError):  # then it isn't known; the answer itself stands
+            current.choose_more(trial, EXTRA_MAX)
     firsts: dict[int, int] = {}
     for count, row in enumerate(trial.rows, 1):
         firsts.setdefault(row, count)

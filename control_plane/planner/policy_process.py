@@ -36,7 +36,7 @@ class PolicyProcess:
         self.policy = policy
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  # closed by `end`
         ours, theirs = socket.socketpair()
-        module = f"{__package__.rpartition('.control_plane')[0]}.policies.process"
+        module = f"{__name__.partition('.')[0]}.policies.process"
         arguments = [str(theirs.fileno()), str(memory_bytes), str(deadline_s)]
         try:
             self._process = subprocess.Popen(

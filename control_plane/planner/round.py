@@ -153,6 +153,15 @@ class Round:
             elif changed == "row":
                 ranking.changed(best, trial.scoring.scorers)
 
+    def choose_more(self, trial: Trial, count: int) -> None:
+        """Go on after all that a need wants was placed; what is told of the need stays as it is."""
+        trial.question.left = count
+        if trial.rows and trial.scoring.placed(trial.rows[-1]) == "all":
+            trial.evaluation.refuse(trial.scoring.refusals)
+        before = trial.feasible, trial.top, trial.counts
+        self.choose(trial, count)
+        trial.feasible, trial.top, trial.counts = before
+
     def ranked(self, trial: Trial) -> Ranking:
         """The nodes that can take the next replica."""
         rows = trial.evaluation.allowed().nonzero()[0]

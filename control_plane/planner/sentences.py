@@ -11,17 +11,21 @@ from .summary import listed, replicas, why_not
 
 def about_node(need: Need, node: NodeExplanation, feasible: int, would_choose: Sequence[str]) -> str:
     """Why a component is or isn't on one node."""
+    name = node.node
+    runs = f"{name} runs {replicas(node.running)} of {need.key}" if node.running else ""
+    hint = f" To change that: {node.change}." if node.change else ""
     if not node.feasible:
         reasons = "; ".join(f"{failure.constraint}: {failure.reason}" for failure in node.failures)
-        runs = f" It runs {replicas(node.running)} that stay until something moves them." if node.running else ""
-        hint = f" To change that: {node.change}." if node.change else ""
-        return f"{node.node} can't take a replica of {need.key}: {reasons}.{runs}{hint}"
+        stays = f"{runs}, which stay until something moves them, but it" if runs else name
+        return f"{stays} can't take a replica of {need.key}: {reasons}.{hint}"
     place = f"ranks {node.rank} of {feasible} with {node.total:.3f}"
     if node.chosen:
-        return f"{node.node} would be chosen for {replicas(node.chosen)} of {need.key}: it {place}."
-    hint = f" To change that: {node.change}." if node.change else ""
+        would = f" and would be chosen for {replicas(node.chosen)} again" if runs else ""
+        return f"{runs}: it {place}{would}." if runs else f"{name} would be chosen for {need.key}: it {place}."
     others = listed(would_choose) if would_choose else "no node"
-    return f"{node.node} could take a replica of {need.key} but {place}, and {others} would be chosen before.{hint}"
+    if runs:
+        return f"{runs}; if all were decided again now, it {place} and {others} would be chosen before it.{hint}"
+    return f"{name} could take a replica of {need.key}; it {place}, and {others} would be chosen before it.{hint}"
 
 
 def about_all(

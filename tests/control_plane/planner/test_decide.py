@@ -75,7 +75,7 @@ def check_capacity(there: Snapshot, proposal: PlanProposal) -> None:
     for state in there.nodes:
         name = state.node.metadata.name
         more, total = added.get(name, Counter()), before.get(name, Counter()) + added.get(name, Counter())
-        limits = dict(zip(("cpu", "memory", "disk"), capacity_of(state), strict=True))
+        limits: dict[str, int] = dict(zip(("cpu", "memory", "disk"), capacity_of(state), strict=True))
         for one in state.node.spec.accelerators:
             kind = f"{one.type}/{one.model or ''}/{one.memory}"
             limits[kind] = limits.get(kind, 0) + one.count
