@@ -262,8 +262,8 @@ class Core:
         self._is_bumping = True
         name = self.membership.members[uid].name
         text = (
-            f"node {name} knows (epoch, generation) {known}, the database {newest}: it was restored from a backup; what "
-            "was changed since that backup is lost, and every node is told the present state again"
+            f"node {name} knows (epoch, generation) {known}, the database {newest}: it was restored from a backup; "
+            "what was changed since that backup is lost, and every node is told the present state again"
         )
         draft.tell(Happening("DatabaseRestored", text, "Slice", self.slice_name, "warning"))
         draft.effects.append(BumpEpoch(draft.id, known[1], known[0]))
