@@ -302,7 +302,9 @@ class Agent:
             desired.generation if desired else 0,
             desired.epoch if desired else 0,
             desired.digest if desired else "",
-            outbox=self.spool.core.waiting,
+            0.0,
+            self.spool.core.waiting,
+            *self.reconciler.seen,
         )
         machine.link.publish(self._topics["up/hb"], encode(beat))
 

@@ -37,7 +37,7 @@ from ..telemetry.windows import Windows
 from .clock import Clock
 from .link import Link, Message
 from .machine import Environment
-from .observed import MessageTaken, PhaseFact
+from .observed import MessageTaken
 from .planning import Planning
 from .process import Life
 from .sealing import MacKey
@@ -45,8 +45,6 @@ from .store import CommitResult, ControlLife, RowKey, Store
 
 PLAN_S = 0.05
 """How long a plan takes."""
-PHASES = {"NodeSuspect": "suspect", "NodeLost": "lost", "NodeLeft": "left", "NodeReady": "ready"}
-"""Happenings that are verdicts."""
 
 parsed = lru_cache(maxsize=65536)(parse_topic)
 
@@ -131,8 +129,6 @@ class ControlPlane:
                 self._plan(effect)
             case todo.Tell(happening=happening):
                 self.happenings[happening.reason] += 1
-                if happening.reason in PHASES:
-                    self._env.note(PhaseFact(happening.node, PHASES[happening.reason]))
             case todo.AnswerAction():
                 self._answer(effect)
             case todo.AnswerRollout():
@@ -197,7 +193,7 @@ class ControlPlane:
                 position = store.store_stream(self.fence, effect, member.name if member else effect.node)
                 return seen.StreamStored(event_id, effect.node, effect.stream, position)
             case todo.BumpEpoch():
-                return seen.EpochBumped(event_id, store.bump_epoch(self.fence, effect.generation_min))
+                return seen.EpochBumped(event_id, store.bump_epoch(self.fence, effect))
 
     def _dethroned(self) -> None:
         self.end("another control plane leads")

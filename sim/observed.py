@@ -131,6 +131,11 @@ class OutboxSize(NodeFact):
     bytes: int
     quota: int
 
+    @property
+    def about(self) -> tuple[str, ...]:
+        """Nobody's story: there are too many of them."""
+        return ()
+
 
 @dataclass(frozen=True, slots=True)
 class EventEmitted(NodeFact):

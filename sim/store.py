@@ -12,16 +12,26 @@ from dataclasses import dataclass, field, replace
 from typing import cast
 
 from ..control_plane.component_state import DesiredMark
-from ..control_plane.effects import Commit, Delete, DesiredDraft, Put, PutStatus, StoreStream, Timer, Write
+from ..control_plane.effects import BumpEpoch, Commit, Delete, DesiredDraft, Put, PutStatus, StoreStream, Timer, Write
 from ..control_plane.inputs import Row, RowValue
 from ..control_plane.placement import Placement
 from ..control_plane.rows import kind_of, name_of
 from ..control_plane.store.records import Leader
-from ..descriptions.kinds import Kind
+from ..descriptions.kinds import Kind, Node
 from ..descriptions.kinds.meta import Frozen
+from ..descriptions.kinds.node import NodeStatus
 from ..descriptions.messages.reported import NodeEvent
 from .kernel import Kernel
-from .observed import EventApplied, Fact, NodeOverbooked, ReplicaEvicted, RowsCommitted, StoreOpened, WriteAcknowledged
+from .observed import (
+    EventApplied,
+    Fact,
+    NodeOverbooked,
+    PhaseFact,
+    ReplicaEvicted,
+    RowsCommitted,
+    StoreOpened,
+    WriteAcknowledged,
+)
 from .process import Life
 
 COMMIT_S = (0.001, 0.01)
@@ -55,12 +65,12 @@ class Contents:
     """Node uid and stream → last event stored."""
     leader: Leader = field(default_factory=Leader)
     version: int = 0
-    generation_min: int = 0
-    """Generations given from now on exceed it."""
+    generation: int = 0
+    """Newest one given to a document; one counter for all nodes."""
 
     def copy(self) -> Contents:
         """As it is now; rows are immutable."""
-        return Contents(dict(self.rows), dict(self.positions), self.leader, self.version, self.generation_min)
+        return Contents(dict(self.rows), dict(self.positions), self.leader, self.version, self.generation)
 
 
 @dataclass(frozen=True)
@@ -193,9 +203,15 @@ class Store:
             case PutStatus(kind=kind, name=name, status=status):
                 found = rows.get((kind, name))
                 if found is not None:
+                    if isinstance(status, NodeStatus):
+                        self._note_phase(name, found.value, status.phase)
                     assert isinstance(found.value, Frozen), "only kinds that people write have a status"
                     changed = cast("RowValue", found.value.model_copy(update={"status": status}))
                     rows[kind, name] = Stored(changed, version)
+
+    def _note_phase(self, name: str, before: RowValue, phase: str) -> None:
+        if isinstance(before, Node) and (before.status is None or before.status.phase != phase):
+            self._note(PhaseFact(name, phase))
 
     def _check_capacity(self, commit: Commit) -> None:
         placed = [one.value for one in commit.writes if isinstance(one, Put) and isinstance(one.value, Placement)]
@@ -215,13 +231,11 @@ class Store:
             self._note(ReplicaEvicted(old.node_name, old.id))
 
     def _draft(self, draft: DesiredDraft) -> tuple[str, int]:
-        key = ("Desired", draft.node_uid)
-        found = self.contents.rows.get(key)
-        before = found.value.generation if found is not None and isinstance(found.value, DesiredMark) else 0
-        generation = max(before, self.contents.generation_min) + 1
-        mark = DesiredMark(draft.node_uid, generation, draft.digest)
-        self.contents.rows[key] = Stored(mark, self.contents.version)
-        return draft.node_uid, generation
+        contents = self.contents
+        contents.generation += 1
+        mark = DesiredMark(draft.node_uid, contents.generation, draft.digest)
+        contents.rows["Desired", draft.node_uid] = Stored(mark, contents.version)
+        return draft.node_uid, contents.generation
 
     def store_stream(self, fence: int, effect: StoreStream, node_name: str) -> int:
         """Append events if the stream is where the core believes; its position afterwards."""
@@ -235,13 +249,13 @@ class Store:
             self._note(EventApplied(node_name, effect.stream, event.seq, body_of(event)))
         return effect.upto
 
-    def bump_epoch(self, fence: int, generation_min: int) -> int:
-        """The database was restored: a new epoch, and generations beyond all that nodes have seen."""
+    def bump_epoch(self, fence: int, effect: BumpEpoch) -> int:
+        """The database was restored: an epoch and generations beyond all that nodes have told of."""
         self.check_fence(fence)
-        leader = self.contents.leader
-        self.contents.leader = replace(leader, epoch=leader.epoch + 1)
-        self.contents.generation_min = max(self.contents.generation_min, generation_min)
-        return leader.epoch + 1
+        contents = self.contents
+        contents.leader = replace(contents.leader, epoch=max(contents.leader.epoch, effect.epoch_min) + 1)
+        contents.generation = max(contents.generation, effect.generation_min)
+        return contents.leader.epoch
 
     def apply(self, fence: int, kinds: tuple[Kind, ...], deletes: tuple[RowKey, ...]) -> tuple[Row, ...]:
         """What people write over the API, in one transaction; returns the rows for the core."""
@@ -279,6 +293,9 @@ class Store:
         self.contents.leader = replace(self.contents.leader, fence=lost.leader.fence)
         versions = {key: stored.version for key, stored in self.contents.rows.items()}
         self._note(StoreOpened(versions, dict(self.contents.positions), restored=True))
+        for (kind, name), stored in sorted(self.contents.rows.items()):
+            if kind == "Node" and isinstance(stored.value, Node) and stored.value.status is not None:
+                self._note(PhaseFact(name, stored.value.status.phase))
         return True
 
 

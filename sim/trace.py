@@ -52,6 +52,10 @@ class Trace:
         if self._keeps_facts and len(self.facts) < FACTS_MAX:
             self.facts.append((now_s, fact))
 
+    def mentioned(self, text: str) -> tuple[str, ...]:
+        """Whoever has a story and is named in a sentence."""
+        return tuple(word for word in text.replace(",", " ").replace(";", " ").split() if word in self._stories)
+
     def story(self, keys: tuple[str, ...]) -> list[str]:
         """The last facts about any of these, oldest first, each once."""
         found: dict[int, tuple[float, Fact]] = {}

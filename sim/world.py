@@ -42,10 +42,20 @@ class Sample:
     nodes_up: int
     nodes_ready: int
     """By the control plane's verdict."""
-    wanted: int
-    ready: int
+    components: dict[str, tuple[int, int]]
+    """Replicas wanted and serving, by `application.component`."""
     leads: bool
     broker_up: bool
+
+    @property
+    def wanted(self) -> int:
+        """Over all components."""
+        return sum(wanted for wanted, _ in self.components.values())
+
+    @property
+    def ready(self) -> int:
+        """Over all components."""
+        return sum(ready for _, ready in self.components.values())
 
 
 @dataclass(frozen=True)
@@ -190,7 +200,7 @@ class World:
             for check in self._checks.get(type(fact), ()):
                 problem = check.function(self.ledger, fact)
                 if problem and self.violation is None:
-                    story = tuple(self.trace.story(fact.about))
+                    story = tuple(self.trace.story((*fact.about, *self.trace.mentioned(problem))))
                     kernel = self.kernel
                     self.violation = Violation(
                         check.name, check.title, problem, kernel.seed, kernel.steps, kernel.now_s, story
@@ -307,16 +317,15 @@ class World:
         rows = self.store.contents.rows
         nodes = [stored.value for (kind, _), stored in rows.items() if kind == "Node"]
         leader = self.site.leader
-        wanted = self.samples[-1].wanted if self.samples else 0
+        wanted = {name: wanted for name, (wanted, _) in self.samples[-1].components.items()} if self.samples else {}
         if leader is not None:
             keys = leader.core.rows.keys()
-            wanted = sum(leader.core.components.count(key) for key in keys)
+            wanted = {".".join(key): leader.core.components.count(key) for key in keys}
         return Sample(
             self.kernel.now_s,
             sum(machine.has_power for machine in self.machines),
             sum(isinstance(one, Node) and one.status is not None and one.status.phase == "ready" for one in nodes),
-            wanted,
-            sum(one.phase == "ready" for machine in self.machines for one in machine.runtime.instances),
+            {name: (count, self.traffic.serving(name)) for name, count in wanted.items()},
             leader is not None,
             self.broker.is_up,
         )

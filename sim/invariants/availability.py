@@ -18,6 +18,7 @@ from ..observed import (
     ReplicaEvicted,
     SettleOver,
     StopAsked,
+    StoreOpened,
     Tick,
 )
 from .ledger import Ledger, invariant
@@ -25,13 +26,20 @@ from .ledger import Ledger, invariant
 CALM_S = 60.0
 """A fault explains what happens up to this long after it."""
 STORM_NODES_MIN = 3
+AWAY = ("suspect", "lost")
 BIN_S = 5.0
 FLEET_MIN = 500
 
 
-@invariant("I5", InstanceBegan, InstanceEnded)
-def single_instances_are_alone(ledger: Ledger, fact: InstanceBegan | InstanceEnded) -> str:
-    """A `single_instance` workload runs on at most one node at any instant."""
+@invariant("I5", InstanceBegan, InstanceEnded, StoreOpened)
+def single_instances_are_alone(ledger: Ledger, fact: InstanceBegan | InstanceEnded | StoreOpened) -> str:
+    """A `single_instance` workload runs on at most one node at any instant.
+
+    A restored backup forgets who was granted what: for the time of two leases after it there may be two.
+    """
+    if isinstance(fact, StoreOpened):
+        ledger.restored_s = ledger.now_s if fact.restored else ledger.restored_s
+        return ""
     if not fact.is_single:
         return ""
     running = ledger.single.setdefault(fact.component, {})
@@ -41,10 +49,11 @@ def single_instances_are_alone(ledger: Ledger, fact: InstanceBegan | InstanceEnd
         return ""
     running[instance] = None
     nodes = sorted({node for node, _, _ in running})
-    return f"{fact.component} runs on {' and '.join(nodes)}" if len(nodes) > 1 else ""
+    is_forgotten = ledger.now_s - ledger.restored_s < 2 * ledger.lease_s_max
+    return "" if len(nodes) < 2 or is_forgotten else f"{fact.component} runs on {' and '.join(nodes)}"
 
 
-@invariant("I6", StopAsked, LinkFact, AgentStarted, AgentEnded, Tick)
+@invariant("I6", StopAsked, LinkFact, AgentStarted, AgentEnded, InstanceEnded, Tick)
 def the_disconnected_go_on_serving(ledger: Ledger, fact: Fact) -> str:
     """A disconnected node keeps serving; after an offline reboot it serves the last known good without any network."""
     match fact:
@@ -59,6 +68,8 @@ def the_disconnected_go_on_serving(ledger: Ledger, fact: Fact) -> str:
                 memory.restarted_s = None
         case AgentStarted():
             ledger.node(fact.node).restarted_s = ledger.now_s if fact.has_good else None
+        case InstanceEnded():
+            ledger.node(fact.node).restarted_s = None  # what has crashed since is another matter
         case AgentEnded():
             memory = ledger.node(fact.node)
             memory.is_linked, memory.restarted_s = False, None
@@ -108,12 +119,21 @@ def the_last_replica_is_not_taken_away(ledger: Ledger, fact: Fact) -> str:
     return ""
 
 
-@invariant("I15", PhaseFact, ReplicaEvicted)
-def no_eviction_storm(ledger: Ledger, fact: PhaseFact | ReplicaEvicted) -> str:
-    """Evictions in a minute stay within the budget; there are none when most of a failure domain vanishes together."""
+@invariant("I15", PhaseFact, ReplicaEvicted, StoreOpened)
+def no_eviction_storm(ledger: Ledger, fact: PhaseFact | ReplicaEvicted | StoreOpened) -> str:
+    """Evictions in a minute stay within the budget; there are none when most of a failure domain vanishes together.
+
+    A new leader cannot know when nodes that it finds lost have vanished: those count no more.
+    """
+    if isinstance(fact, StoreOpened):
+        for memory in ledger.nodes.values():
+            memory.phase_s = float("-inf") if memory.phase == "lost" else memory.phase_s
+        return ""
     if isinstance(fact, PhaseFact):
         memory = ledger.node(fact.node)
-        memory.phase, memory.phase_s = fact.phase, ledger.now_s
+        if memory.phase not in AWAY or fact.phase not in AWAY:
+            memory.phase_s = ledger.now_s  # a node that was suspect vanished then, not when it was called lost
+        memory.phase = fact.phase
         return ""
     ledger.evictions_s.append(ledger.now_s)
     while ledger.evictions_s[0] <= ledger.now_s - 60.0:
@@ -130,10 +150,9 @@ def no_eviction_storm(ledger: Ledger, fact: PhaseFact | ReplicaEvicted) -> str:
 def _storm(ledger: Ledger, site: str) -> str:
     """Whether most of a site vanished together, by the control plane's own verdicts."""
     phases = [memory for name, memory in ledger.nodes.items() if site in ledger.sites.get(name, ())]
-    there = [memory for memory in phases if memory.phase in ("ready", "suspect", "lost")]
-    gone_s = sorted(memory.phase_s for memory in there if memory.phase in ("suspect", "lost"))
-    lease_s = max(timings.lease for timings in (ledger.failover, *ledger.failover.layers.values()))
-    together = [at_s for at_s in gone_s if at_s >= gone_s[-1] - 2 * lease_s] if gone_s else []
+    there = [memory for memory in phases if memory.phase in ("ready", *AWAY)]
+    gone_s = sorted(memory.phase_s for memory in there if memory.phase in AWAY)
+    together = [at_s for at_s in gone_s if at_s >= gone_s[-1] - 2 * ledger.lease_s_max] if gone_s else []
     if len(together) < STORM_NODES_MIN or len(together) <= ledger.failover.storm_share * len(there):
         return ""
     return f"{len(together)} of {len(there)} nodes of {site} vanished together"

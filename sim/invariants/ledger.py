@@ -109,12 +109,19 @@ class Ledger:
     fault_s: float = float("-inf")
     """When the last fault began or ended; infinite while one lasts."""
     faults: int = 0
+    restored_s: float = float("-inf")
+    """When an operator last put back a backup."""
     restart_limit_s: float = 60.0
     """Within this time a cut-off agent must have its replicas serving again."""
     missing_good: Callable[[str], tuple[str, ...]] = field(default=lambda _node: ())
     """Node → replicas of the document in force on it that do not serve."""
     shrinks: Callable[[str], bool] = field(default=lambda _component: False)
     """Component → true where the description allows its last replica to go (scaled to zero, deleted, one at a time)."""
+
+    @property
+    def lease_s_max(self) -> float:
+        """The longest lease of the slice."""
+        return max(timings.lease for timings in (self.failover, *self.failover.layers.values()))
 
     def node(self, name: str) -> NodeMemory:
         """The memory of a node, made when first asked for."""
