@@ -137,6 +137,7 @@ class Agent:
             command=self._hear_command,
             routes=self._hear_routes,
             link=self._hear_link,
+            returned=self._hear_return,
         )
 
     # --- life ---------------------------------------------------------------------------------------------------
@@ -189,10 +190,10 @@ class Agent:
             self.damaged = problem
             self.spool.raise_event("Agent", "SlotDamaged", problem, severity="error")
         self.post(await self.journal.recover(self.new_id()))
+        self.leasing.handle(leases.Woken(self.new_id()))  # a lease of the run before counts before the document does
         if kept is not None:
             logger.info("generation=%d started from disk", kept.desired.generation)
             self.post(core.DesiredReceived(self.new_id(), kept.desired, kept.sealed, from_disk=True))
-        self.leasing.handle(leases.Woken(self.new_id()))
 
     async def drain(self, *, wanted: bool) -> None:
         """Stop everything as if drained, or take that back; returns when it is decided, not when it is done."""
@@ -363,6 +364,11 @@ class Agent:
         elif state is LinkState.DISCONNECTED:
             self.leasing.handle(leases.LinkDown(self.new_id()))
             self.spool.link_changed(is_up=False)
+
+    def _hear_return(self) -> None:
+        if self.wire.is_up:
+            self.sampler.redefine()
+            self.spool.peer_returned()
 
     # --- what is told -------------------------------------------------------------------------------------------
 

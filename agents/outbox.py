@@ -26,6 +26,7 @@ from .outbox_events import (
     Ignored,
     LinkDown,
     LinkUp,
+    PeerReturned,
     SendBatch,
     SendEvents,
     Stored,
@@ -114,6 +115,9 @@ class Outbox:
             case LinkUp() | LinkDown():
                 self._is_up = isinstance(event, LinkUp)
                 self._rewind()
+            case PeerReturned():
+                for stream in self.streams.values():
+                    stream.rewind()
             case Woken():
                 self._wake_s = None
                 self._rewind_overdue(now_s)

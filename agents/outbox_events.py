@@ -86,13 +86,20 @@ class LinkDown:
 
 
 @dataclass(frozen=True)
+class PeerReturned:
+    """The control plane is there again: events that it was sent while it was away are sent again at once."""
+
+    id: str
+
+
+@dataclass(frozen=True)
 class Woken:
     """The time of a `WakeAt` has come."""
 
     id: str
 
 
-Event = EventRaised | Stored | Acked | BatchReady | BatchFinished | LinkUp | LinkDown | Woken
+Event = EventRaised | Stored | Acked | BatchReady | BatchFinished | LinkUp | LinkDown | PeerReturned | Woken
 
 
 # --- effects --------------------------------------------------------------------------------------------------------

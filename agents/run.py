@@ -39,6 +39,7 @@ async def run_agent(options: AgentOptions, own_log: RecentLogs, *, stop_replicas
     Raises `RefusedError` when another agent has the state folder or the join token is not accepted, `DiskBrokenError`
     when the disk failed: then start again.
     """
+    os.umask(0o077)  # state and logs are nobody else's
     mechanisms = make_mechanisms(options.mechanisms)
     private_folder(options.state)
     private_folder(options.runtime)

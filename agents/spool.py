@@ -114,6 +114,10 @@ class Spool:
         """Send what waits, or stop sending."""
         self._handle(out.LinkUp(self.new_id()) if is_up else out.LinkDown(self.new_id()))
 
+    def peer_returned(self) -> None:
+        """Send again what was not acknowledged."""
+        self._handle(out.PeerReturned(self.new_id()))
+
     # --- out ----------------------------------------------------------------------------------------------------
 
     def _handle(self, event: out.Event) -> None:

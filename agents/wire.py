@@ -49,6 +49,8 @@ class Handlers:
     routes: Callable[[Routes], Awaitable[None]]
     link: Callable[[LinkState, str], None]
     """The link's state and session id."""
+    returned: Callable[[], None]
+    """The control plane is there, or there again: what was sent meanwhile may not have been heard."""
 
 
 @dataclass
@@ -182,7 +184,7 @@ class Wire:
                 command = decode(Command, self._open(message))
                 return self._later(message, self.handlers.command(command))
             case "state":
-                self.control_plane = decode(ControlPlaneState, payload)
+                self._hear_control_plane(decode(ControlPlaneState, payload))
             case "spread":
                 self._link.reconnect_spread_s = decode(Spread, payload).window_s
             case channel if channel.startswith("routes/"):
@@ -190,6 +192,11 @@ class Wire:
             case channel:
                 raise ProtocolError(f"nothing is expected on {channel[:64]!r}")
         return True
+
+    def _hear_control_plane(self, state: ControlPlaneState) -> None:
+        before, self.control_plane = self.control_plane, state
+        if state.online and state.session != before.session:
+            self.handlers.returned()
 
     def _open(self, message: Message) -> bytes:
         return open_sealed(self.keys, message.payload, context=message.topic)

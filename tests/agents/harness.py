@@ -36,7 +36,7 @@ from shoal.descriptions.messages.desired import (
 )
 from shoal.descriptions.messages.gateway import GatewayFile
 from shoal.descriptions.messages.joining import BrokerAccess, JoinReply, JoinRequest
-from shoal.descriptions.messages.lease import Ack, Command, Heartbeat, Lease
+from shoal.descriptions.messages.lease import Ack, Command, ControlPlaneState, Heartbeat, Lease
 from shoal.descriptions.messages.reported import CommandResult, EventBatch, NodeEvent, ReplicaReport, Reported, State
 from shoal.descriptions.signing import SigningKey, generate_key, seal
 from shoal.descriptions.topics import node_topic, parse_topic, shared_topic
@@ -88,6 +88,7 @@ class Plane:
         self.key: SigningKey = generate_key()
         self.heard = Heard()
         self.grants_leases = True
+        self.lease_s = 4.0
         self.acknowledges = True
         self.fence = 1
         self.joins: list[tuple[str, JoinRequest]] = []
@@ -120,13 +121,16 @@ class Plane:
 
     async def _connect(self) -> None:
         options = LinkOptions(
-            self.broker.url, CONTROL_PLANE, CONTROL_PLANE, self.broker.password(), subscriptions=((self.topic("up/#"), 1),),
+            self.broker.url, CONTROL_PLANE, CONTROL_PLANE, self.broker.password(),
+            subscriptions=((self.topic("up/#"), 1),),
             backoff_base_s=0.05, backoff_cap_s=0.2,
         )  # fmt: skip
         self._link = await Link(options).__aenter__()
         self._receiving = asyncio.create_task(self._receive(self._link))
         async with asyncio.timeout(DEADLINE_S):
             await self._link.wait_for(LinkState.CONNECTED)
+        state = ControlPlaneState(online=True, session=self._link.session_id)
+        await self._link.publish(shared_topic(SLICE, "state"), encode(state), qos=1, retain=True)
 
     async def _disconnect(self) -> None:
         if self._link is not None and self._receiving is not None:
@@ -166,7 +170,7 @@ class Plane:
                 beat = decode(Heartbeat, payload)
                 self.heard.beats.append(beat)
                 if self.grants_leases:
-                    lease = Lease(NODE, beat.session, beat.seq, 4.0, self.fence, 1)
+                    lease = Lease(NODE, beat.session, beat.seq, self.lease_s, self.fence, 1)
                     self._publish(link, "down/lease", lease, qos=0)
             case ["ev", stream]:
                 self._hear_events(link, stream, decode(EventBatch, payload))

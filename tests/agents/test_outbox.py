@@ -17,6 +17,7 @@ from shoal.agents.outbox_events import (
     Ignored,
     LinkDown,
     LinkUp,
+    PeerReturned,
     SendBatch,
     SendEvents,
     Stored,
@@ -79,6 +80,12 @@ def test_a_new_connection_sends_again_what_was_not_acknowledged() -> None:
     run(one, LinkUp("u"), raised(), raised(), stored(2), Acked("a", "one", 1))
     assert run(one, LinkDown("d")) == []
     assert run(one, LinkUp("u"))[0] == SendEvents("u", Urgency.P1, "one", 2, 2, 2)
+
+
+def test_a_peer_that_returns_is_sent_at_once_what_it_missed() -> None:
+    one = outbox()
+    run(one, LinkUp("u"), raised(), stored(1), batch("b"))
+    assert [type(effect) for effect in run(one, PeerReturned("p"))] == [SendEvents]  # and no batch twice
 
 
 def test_an_acknowledgement_that_never_comes_sends_again() -> None:
