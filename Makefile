@@ -2,6 +2,8 @@
 .PHONY: demo test check quick bench docs setup types lint unit lock clean
 
 BIN := .venv/bin
+# ONNX Runtime's wheels report home from 1.29 on; nothing here may.
+export ORT_DISABLE_TELEMETRY := 1
 PATHS ?= -p shoal
 # Sources and tests of the fast checks.
 FAST := -m "not system and not slow"
@@ -42,7 +44,7 @@ docs: setup
 	@$(BIN)/python .dev/docs.py
 
 lock:
-	@uv pip compile --quiet --universal --python-version 3.11 --extra all --generate-hashes --no-header pyproject.toml -o requirements/run.txt
+	@uv pip compile --quiet --universal --python-version 3.11 --extra all -c requirements/constraints.txt --generate-hashes --no-header pyproject.toml -o requirements/run.txt
 	@uv pip compile --quiet --universal --python-version 3.11 --all-extras -c requirements/run.txt --generate-hashes --no-header pyproject.toml -o requirements/dev.txt
 
 clean:
