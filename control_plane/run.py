@@ -32,6 +32,7 @@ from ..telemetry.windows import Windows
 from .api.server import ApiOptions, ApiServer
 from .api.tokens import ensure_admin
 from .config import ControlPlaneOptions
+from .contents import contents_swept
 from .discovery import announced
 from .documents import to_document
 from .driver import Driver, World
@@ -128,6 +129,7 @@ async def control_plane(options: ControlPlaneOptions) -> AsyncIterator[ControlPl
         link = Link(_link_options(options, keys, broker_url, lambda session: _presence(options, plane_of, session)))
         wire = Wire(options.slice, keys.signing, link, store.blobs)
         stack.push_async_callback(wire.close)
+        await stack.enter_async_context(contents_swept(store, lambda: tuple(wire.large.values())))
         planning = await stack.enter_async_context(Planning(options.policies))
         commands = NodeCommands(wire, lambda: plane_of[0].driver.fence if plane_of[0].driver else 0)
         holder = f"{socket.gethostname()}:{os.getpid()}"
