@@ -49,6 +49,8 @@ class Components:
     plans: PlanQueue
     nodes: dict[str, NodeState]
     """By name, as planning sees them."""
+    told: dict[str, int] = field(default_factory=dict)
+    """Of `publishing.py`: replicas that were told to leave."""
     wall_offset_s: float = 0.0
     budget: EvictionBudget = field(default_factory=EvictionBudget)
     unready: dict[Key, Unready] = field(default_factory=dict)
@@ -164,6 +166,7 @@ class Components:
         """A replica has stopped, or its node is gone for good."""
         for table in (self.starting, self.draining, self.not_before):
             table.pop(placement.id, None)
+        self.told.pop(placement.id, None)
         self.choices.pop(placement.id, None)
         self.moves.pop(placement.id, None)
         state = self.rows.state_of((placement.application, placement.component))

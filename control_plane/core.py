@@ -9,6 +9,7 @@ it with asyncio, `sim/` under virtual time. One call deals with one event comple
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -19,7 +20,7 @@ from .board import StatusBoard
 from .components import Components
 from .desired import is_succeeded
 from .draft import Draft
-from .effects import BumpEpoch, Commit, DesiredDraft, Effect, Happening, Timer
+from .effects import BumpEpoch, Commit, DesiredDraft, Effect, Happening, SendDesired, Timer
 from .inputs import (
     BatchSeen,
     CanaryEchoed,
@@ -88,7 +89,7 @@ class Core:
         rows, membership, plans = self.rows, self.membership, self.plans
         self.publisher = Publisher(rows, membership, self.slice_name)
         self.nodes = Nodes(rows, membership, told=self.publisher.told)
-        self.components = Components(rows, membership, plans, self.nodes.states)
+        self.components = Components(rows, membership, plans, self.nodes.states, told=self.publisher.told)
         self.requests = Requests(rows, self.components)
         self.row_changes = RowChanges(rows, membership, self.nodes, self.components, plans)
         self.board = StatusBoard(rows, membership, self.nodes, self.components, plans)
@@ -369,7 +370,13 @@ class Core:
         writes, answers = tuple(draft.writes.values()), tuple(draft.answers)
         if not (writes or documents or draft.decisions or draft.forgotten):
             return [*draft.effects, *self.publisher.send_routes(draft.id, routes), *answers]
+        draft.effects = [effect for effect in draft.effects if not _is_outdated(effect, documents)]
         drafts = tuple(documents.values())
         self.publisher.hold(draft.id, Unsent(drafts, routes, answers))
         commit = Commit(draft.id, draft.id, writes, drafts, tuple(draft.decisions), tuple(draft.forgotten))
         return [commit, *draft.effects]
+
+
+def _is_outdated(effect: Effect, documents: Mapping[str, DesiredDraft]) -> bool:
+    """True for a document that the same event replaces by a newer one."""
+    return isinstance(effect, SendDesired) and effect.desired.node in documents

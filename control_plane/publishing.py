@@ -46,6 +46,8 @@ class Publisher:
     """By commit."""
     digests: dict[str, str] = field(default_factory=dict)
     """Uid → digest of the newest draft, committed or not."""
+    newest: dict[str, str] = field(default_factory=dict)
+    """Uid → commit of the newest draft: an older one isn't sent any more."""
     sent: dict[str, tuple[float, float]] = field(default_factory=dict)
     """Uid → when its document was sent last, and how long to wait before it is sent again."""
     routes: dict[str, tuple[Endpoint, ...]] = field(default_factory=dict)
@@ -63,7 +65,7 @@ class Publisher:
                 continue
             digest = digest_of(spec)
             if digest != self._digest(uid) or uid in draft.reissued:
-                self.digests[uid] = digest
+                self.digests[uid], self.newest[uid] = digest, draft.id
                 found[uid] = DesiredDraft(uid, digest, spec)
             elif (mark := self.rows.marks.get(uid)) is not None and mark.digest == digest:
                 self._note_told(mark, spec)
@@ -92,7 +94,7 @@ class Publisher:
             mark = DesiredMark(draft.node_uid, generations[draft.node_uid], draft.digest)
             self.rows.put(mark)
             self._note_told(mark, draft.spec)
-            if self.digests.get(draft.node_uid) == draft.digest:
+            if self.newest.get(draft.node_uid) == event.commit:
                 pause_s = RESEND_BEATS * self.membership.members[draft.node_uid].timings.heartbeat
                 effects.append(self._send(event.id, mark, draft.spec, now_s, pause_s))
         return [*effects, *unsent.answers]
@@ -140,6 +142,7 @@ class Publisher:
     def forget(self, uid: str) -> None:
         """The node is gone."""
         self.digests.pop(uid, None)
+        self.newest.pop(uid, None)
         self.sent.pop(uid, None)
         self.rows.marks.pop(uid, None)
 
