@@ -214,7 +214,8 @@ class Reconciler:
     def _allowed(self) -> Allowed:
         # A last known good that is older than what this node has seen once (its slot was damaged) may name a single
         # instance that runs elsewhere by now: a lease is no leave to start that one.
-        lease_held = self._lease_held and self.seen == (0, 0)
+        is_behind = self.seen > (0, 0) and self.desired is not None and self.desired.digest != self.mark.digest
+        lease_held = self._lease_held and not is_behind
         return Allowed(lease_held, self._draining, self._mechanisms, frozenset(self._observed))
 
     def _converge(self, cause: str, now_s: float) -> Iterator[Effect]:
