@@ -18,7 +18,6 @@ from pathlib import Path
 
 import msgspec
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from .errors import ProtocolError, ShoalError, TransportError
@@ -114,6 +113,8 @@ def generate_key() -> SigningKey:
 
 def load_key(path: Path) -> SigningKey:
     """The key in a PEM file that nobody but its owner may read."""
+    from cryptography.hazmat.primitives import serialization  # 2 MB that agents, which only verify, don't need
+
     try:
         with path.open("rb") as stream:
             if os.fstat(stream.fileno()).st_mode & (stat.S_IRWXG | stat.S_IRWXO):
@@ -130,6 +131,8 @@ def load_key(path: Path) -> SigningKey:
 
 def save_key(key: SigningKey, path: Path) -> None:
     """Write a new file with mode 0600, durable before it has its name; an existing one is never overwritten."""
+    from cryptography.hazmat.primitives import serialization
+
     pem = key.private.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
