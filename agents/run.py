@@ -7,6 +7,8 @@ network first. SIGTERM and SIGINT end the agent and leave everything that it sta
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import ctypes
 import fcntl
 import gc
 import logging
@@ -55,8 +57,7 @@ async def run_agent(options: AgentOptions, own_log: RecentLogs, *, stop_replicas
         logger.info("shoal agent %s, %s, run %d", __version__, identity, disk.incarnation)
         server = LocalServer(options.runtime, lambda request: _answer(agent, request))
         await server.start()
-        gc.collect()
-        gc.freeze()  # what is here now lives as long as the process: no need to look at it again
+        _settle_memory()
         try:
             await agent.run(stop, stop_replicas=stop_replicas)
         finally:
@@ -64,6 +65,14 @@ async def run_agent(options: AgentOptions, own_log: RecentLogs, *, stop_replicas
     finally:
         disk.close()
         os.close(lock)
+
+
+def _settle_memory() -> None:
+    """What is here now lives as long as the process: don't look at it again, and give back what importing took."""
+    gc.collect()
+    gc.freeze()
+    with contextlib.suppress(OSError, AttributeError):  # glibc alone has it
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _lock(path: Path) -> int:
