@@ -51,6 +51,7 @@ from .placement import Placement
 from .plan import Answer, PlanQueue
 from .planner.snapshot import Metrics, NoMetrics, PolicyFault, Snapshot
 from .publishing import Publisher, Unsent
+from .replicas import Replicas
 from .requests import Requests
 from .row_changes import RowChanges
 from .rows import Key, Rows
@@ -89,7 +90,8 @@ class Core:
         rows, membership, plans = self.rows, self.membership, self.plans
         self.publisher = Publisher(rows, membership, self.slice_name)
         self.nodes = Nodes(rows, membership, told=self.publisher.told)
-        self.components = Components(rows, membership, plans, self.nodes.states, told=self.publisher.told)
+        self.replicas = Replicas(rows, self.publisher.told)
+        self.components = Components(rows, membership, plans, self.nodes.states, self.replicas)
         self.requests = Requests(rows, self.components)
         self.row_changes = RowChanges(rows, membership, self.nodes, self.components, plans)
         self.board = StatusBoard(rows, membership, self.nodes, self.components, plans)
@@ -193,7 +195,7 @@ class Core:
         self._leave([uid for uid, _ in event.generations], draft)
 
     def _start(self, event: Started, draft: Draft) -> None:
-        self.wall_offset_s = self.components.wall_offset_s = event.wall_offset_s
+        self.wall_offset_s = self.components.placing.wall_offset_s = event.wall_offset_s
         self.membership.fence, self.membership.epoch = event.fence, event.epoch
         order = {kind: at for at, kind in enumerate(_APPLIED_FIRST)}
         for row in sorted(event.rows, key=lambda row: order.get(row.kind, len(order))):
@@ -215,7 +217,7 @@ class Core:
 
     def _remember(self, placement: Placement, draft: Draft) -> None:
         """What an earlier control plane knew of a replica beyond its row."""
-        self.components.saw(placement, draft.now_s)
+        self.replicas.saw(placement, draft.now_s)
         mark = self.rows.marks.get(placement.node_uid)
         if mark is not None and (placement.wanted != "run" or is_succeeded(self.rows, placement)):
             self.publisher.told[placement.id] = mark.generation
@@ -241,7 +243,7 @@ class Core:
     def _reported(self, reported: Reported, draft: Draft) -> None:
         self._observed(reported, draft)
         for placement in self.nodes.report(reported, draft):
-            self.components.gone(placement, draft)
+            self.replicas.gone(placement, draft)
 
     def _observed(self, told: Heartbeat | Reported, draft: Draft) -> None:
         """Compare what a node was told last with what it should know."""
@@ -290,7 +292,7 @@ class Core:
         for fault in event.proposal.faults:
             self._fault(fault, draft)
         for answer in self.plans.answered(event, self.rows.component):
-            refused = self.components.place(answer, draft)
+            refused = self.components.placing.place(answer, draft)
             draft.keys.add(answer.key)
             if answer.decision.unplaced:
                 self._unfit.append(answer)
@@ -300,7 +302,7 @@ class Core:
                     self._unfit.append(answer)
             else:
                 self._refusals.pop(answer.key, None)
-                self.components.unplaced.pop(answer.key, None)
+                self.components.placing.unplaced.pop(answer.key, None)
 
     def _fault(self, fault: PolicyFault, draft: Draft) -> None:
         told = f"policy {fault.policy}: {fault.message}; the built-in decides" + ("; fenced" if fault.fenced else "")
@@ -331,7 +333,7 @@ class Core:
     def _leave(self, uids: list[str], draft: Draft) -> None:
         for uid in uids:
             for placement in self.nodes.stopped(uid):
-                self.components.gone(placement, draft)
+                self.replicas.gone(placement, draft)
 
     def _plan(self, event: Event, draft: Draft) -> None:
         for answer in self._unfit:
@@ -344,12 +346,12 @@ class Core:
 
     def _block(self, answer: Answer, draft: Draft) -> None:
         summary = answer.decision.summary
-        if self.components.unplaced.get(answer.key) != summary:
-            self.components.unplaced[answer.key] = summary
+        if self.components.placing.unplaced.get(answer.key) != summary:
+            self.components.placing.unplaced[answer.key] = summary
             told = f"{answer.key[1]}: {summary}"
             draft.tell(Happening("NoNodeFits", told, "Application", answer.key[0], "warning", answer.key[0]))
         for replica in answer.need.replaces if answer.need.cause == "move" else ():
-            self.components.moves.pop(replica, None)
+            self.replicas.moves.pop(replica, None)
         if answer.need.cause == "move":
             draft.keys.add(answer.key)
             self._settle(draft)

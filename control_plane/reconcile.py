@@ -97,6 +97,8 @@ class Stop:
     reason: str
     at_once: bool = False
     """Without draining: it serves nobody, or must not."""
+    is_surplus: bool = False
+    """Fewer replicas are wanted."""
 
 
 @dataclass(frozen=True)
@@ -126,8 +128,8 @@ class _Findings:
     compare: list[tuple[str, str]] = field(default_factory=list)
     wakes_s: list[float] = field(default_factory=list)
 
-    def stop(self, placement: Placement, reason: str, *, at_once: bool = False) -> None:
-        self.stops.append(Stop(placement.id, reason, at_once))
+    def stop(self, placement: Placement, reason: str, *, at_once: bool = False, is_surplus: bool = False) -> None:
+        self.stops.append(Stop(placement.id, reason, at_once, is_surplus))
 
     def stopped(self) -> set[str]:
         return {stop.id for stop in self.stops}
@@ -349,7 +351,8 @@ def _stop_chain(situation: Situation, head: Placement, running: tuple[Placement,
     by_id = {placement.id: placement for placement in running}
     placement: Placement | None = head
     while placement is not None:
-        found.stop(placement, f"{situation.count} replicas are wanted", at_once=_is_away(situation, placement))
+        told = f"{situation.count} replicas are wanted"
+        found.stop(placement, told, at_once=_is_away(situation, placement), is_surplus=True)
         placement = by_id.get(placement.replaces)
 
 

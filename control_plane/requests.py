@@ -61,7 +61,7 @@ class Requests:
         if placement is not None and not refused:
             avoid = tuple(sorted({placement.node_name, *event.avoid}))
             need = Need(*key, 1, "move", (placement.id,), avoid, event.node)
-            self.components.moves[placement.id] = need
+            self.components.replicas.moves[placement.id] = need
             draft.keys.add(key)
             told = f"{placement.id} should move: {event.reason}"
             draft.tell(Happening("MoveWanted", told, "Application", key[0], application=key[0]))
@@ -95,7 +95,7 @@ class Requests:
         elif not is_running(rollout) and event.verb != "resume":
             refused = f"rollout {event.rollout!r} has ended"
         elif event.verb == "abort":
-            self.components.end_rollout(rollout, draft)
+            self.components.rollouts.end(rollout, draft)
         else:
             key = (rollout.spec.application, rollout.spec.component)
             if is_running(rollout):
@@ -103,7 +103,7 @@ class Requests:
             else:
                 draft.put(msgspec.structs.replace(self.rows.state_of(key), halted=0))
                 for step in rollout.spec.steps:
-                    self.components.not_before.pop(step.old, None)
+                    self.components.replicas.not_before.pop(step.old, None)
             draft.keys.add(key)
         draft.answers.append(AnswerRollout(draft.id, refused))
 
