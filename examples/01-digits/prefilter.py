@@ -2,8 +2,8 @@
 
 It listens on `SHOAL_PORT_HTTP` for 32 × 32 PGM images (`POST /classify`), drops blank ones before they cost any
 bandwidth, shrinks the rest to the model's 8 × 8 input and asks the node's own gateway (`SHOAL_GATEWAY`), which knows
-the nodes that serve the model right now. It counts what it saw and pushes that as OTLP/HTTP to its agent. Standard library
-only.
+the nodes that serve the model right now. It counts what it saw and pushes that as OTLP/HTTP to its agent. It needs the
+standard library only.
 """
 
 from __future__ import annotations
