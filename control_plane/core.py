@@ -244,6 +244,10 @@ class Core:
         self._observed(reported, draft)
         for placement in self.nodes.report(reported, draft):
             self.replicas.gone(placement, draft)
+        told = {replica.id for replica in reported.replicas}
+        for placement in self.rows.placements_on(reported.node):
+            if placement.id in told:
+                self.replicas.saw(placement, draft.now_s)
 
     def _observed(self, told: Heartbeat | Reported, draft: Draft) -> None:
         """Compare what a node was told last with what it should know."""

@@ -63,7 +63,6 @@ class Placing:
         draft.put(state)
         placement = self._new(key, answer, assignment, state, draft.now_s)
         draft.put(placement)
-        self.replicas.saw(placement, draft.now_s)
         self.replicas.moves.pop(placement.replaces, None)
         return placement
 

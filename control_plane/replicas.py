@@ -26,7 +26,7 @@ class Replicas:
     told: dict[str, int] = field(default_factory=dict)
     """Of `publishing.py`: replicas that were told to leave."""
     starting: dict[str, float] = field(default_factory=dict)
-    """Replica id → since when it starts."""
+    """Replica id → since when its node says that it starts: a node that hasn't heard of it yet is not late."""
     draining: dict[str, float] = field(default_factory=dict)
     """Replica id → since when it drains."""
     not_before: dict[str, float] = field(default_factory=dict)
