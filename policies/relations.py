@@ -55,6 +55,29 @@ def stands_with(component: Component) -> frozenset[str]:
     return frozenset((*required, *placement.colocate)) - {component.name}
 
 
+def ranks_of(application: Application) -> dict[str, int]:
+    """Place of each component: as described, but after what it must stand with; a circle is broken where it is met."""
+    parts = {part.name: part for part in application.spec.components}
+    befores = {name: sorted(stands_with(part) & parts.keys()) for name, part in parts.items()}
+    ranks: dict[str, int] = {}
+    for name in parts:
+        _rank(name, befores, ranks, set())
+    return ranks
+
+
+def _rank(name: str, befores: dict[str, list[str]], ranks: dict[str, int], entered: set[str]) -> None:
+    """Rank `name` after what comes before it, without recursion: chains may be as long as an application."""
+    waiting = [name]
+    while waiting:
+        last = waiting[-1]
+        ahead = [other for other in befores[last] if other not in ranks and other not in entered]
+        entered.add(last)
+        if ahead:
+            waiting.append(ahead[0])
+        else:
+            ranks.setdefault(waiting.pop(), len(ranks))
+
+
 def _grouped(pairs: Iterable[tuple[str, T]]) -> dict[str, tuple[T, ...]]:
     groups: dict[str, list[T]] = {}
     for name, value in pairs:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import operator
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ...descriptions.kinds import Node
 from ...descriptions.messages.reported import MechanismReport
 from ...policies.network import Network
 from ...policies.node_table import STATIC_COLUMNS, BoolArray, FloatArray, IntArray, NodeTable, table_of
@@ -38,6 +40,10 @@ class StaticMask:
 class Layout:
     """What holds until a node, a cluster, a datacenter or a tariff changes."""
 
+    states: tuple[NodeState, ...]
+    """Of the newest snapshot that it holds for."""
+    minute: int
+    """Of the UTC day, of that snapshot."""
     rows: tuple[NodeRow, ...]
     groups: Groups
     tariffs: tuple[Tariff | None, ...]
@@ -65,21 +71,28 @@ class Layout:
 def layout_of(snapshot: Snapshot, previous: Layout | None) -> Layout:
     """Read the nodes of a snapshot; `previous` is given back itself where nothing of it changed."""
     groups = _groups(snapshot, previous)
-    known = {row.facts.name: row for row in previous.rows} if previous and groups is previous.groups else {}
+    minute = snapshot.wall.hour * 60 + snapshot.wall.minute
+    kept = previous if previous and groups is previous.groups else None
+    if kept and minute == kept.minute and _same(snapshot.nodes, kept.states):
+        return kept
+    known = {row.facts.name: row for row in kept.rows} if kept else {}
     states = sorted(snapshot.nodes, key=lambda state: state.node.metadata.name)
-    rows = tuple(_row(state, known.get(state.node.metadata.name), groups) for state in states)
-    tariffs = tuple(row.tariff_at(snapshot.wall) if row.tariffs else None for row in rows)
-    if previous and tariffs == previous.tariffs and _same(rows, previous.rows):
-        return previous
-    kinds = tuple(
-        Device(kind, model, 0, memory)
-        for kind, model, memory in sorted(
-            {(one.type, one.model, one.memory_bytes) for row in rows for one in row.facts.accelerators}
-        )
-    )
+    rows = tuple([_row(state, known.get(state.node.metadata.name), groups) for state in states])
+    tariffs = tuple([row.tariff_at(minute) if row.tariffs else None for row in rows])
+    if kept and tariffs == kept.tariffs and _same(rows, kept.rows):
+        kept.states, kept.minute = snapshot.nodes, minute
+        return kept
+    kinds = _kinds(rows)
     ledger = Ledger(rows, kinds)
     nodes = _node_table(rows, tariffs, ledger)
-    return Layout(rows, groups, tariffs, nodes, Network(nodes, [row.links for row in rows]), ledger, {})
+    network = Network(nodes, [row.links for row in rows])
+    return Layout(snapshot.nodes, minute, rows, groups, tariffs, nodes, network, ledger, {})
+
+
+def _kinds(rows: Sequence[NodeRow]) -> tuple[Device, ...]:
+    """Every kind of accelerator in the slice, sorted."""
+    kinds = {(one.type, one.model, one.memory_bytes) for row in rows for one in row.facts.accelerators}
+    return tuple(Device(kind, model, 0, memory_bytes) for kind, model, memory_bytes in sorted(kinds))
 
 
 def _groups(snapshot: Snapshot, previous: Layout | None) -> Groups:
@@ -96,14 +109,26 @@ def _row(state: NodeState, known: NodeRow | None, groups: Groups) -> NodeRow:
 
 
 def _unchanged(state: NodeState, before: NodeState) -> bool:
-    # Descriptions are compared by identity: comparing two nodes costs more than reading one again.
+    """Whether all that placement reads of a node is the same, such as after a heartbeat was written to its status."""
     now, then = (state.uid, state.phase, state.mechanisms), (before.uid, before.phase, before.mechanisms)
-    return state.node is before.node and now == then
+    if now != then:
+        return False
+    node, known = state.node, before.node
+    # A spec is compared by identity: comparing two of them costs more than reading one again.
+    return node is known or (
+        node.spec is known.spec and node.metadata.labels == known.metadata.labels and _found(node) == _found(known)
+    )
+
+
+def _found(node: Node) -> tuple[object, ...] | None:
+    """What the inventory found."""
+    status = node.status
+    return None if status is None else (status.hardware, status.accelerators, status.mechanisms)
 
 
 def _same(new: Sequence[object], old: Sequence[object]) -> bool:
     """Whether both hold the same objects; what is immutable and the same object is unchanged."""
-    return len(new) == len(old) and all(a is b for a, b in zip(new, old, strict=True))
+    return new is old or (len(new) == len(old) and all(map(operator.is_, new, old)))
 
 
 def _node_table(rows: Sequence[NodeRow], tariffs: Sequence[Tariff | None], ledger: Ledger) -> NodeTable:

@@ -6,7 +6,6 @@ import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from functools import cached_property
 
 from ...descriptions.kinds import Cluster, Datacenter, Node
@@ -85,10 +84,12 @@ class NodeRow:
         spec = self.node.spec
         return hashlib.blake2b(repr((told, spec.cordoned, spec.drained)).encode(), digest_size=16).digest()
 
-    def tariff_at(self, wall: datetime) -> Tariff | None:
-        """The power source that counts at a moment: the first with a window that holds it."""
-        minute = wall.hour * 60 + wall.minute
-        return next((tariff for tariff in self.tariffs if tariff.holds_at(minute)), None)
+    def tariff_at(self, minute: int) -> Tariff | None:
+        """The power source that counts in a minute of the UTC day: the first with a window that holds it."""
+        for tariff in self.tariffs:
+            if tariff.holds_at(minute):
+                return tariff
+        return None
 
 
 def groups_of(clusters: tuple[Cluster, ...], datacenters: tuple[Datacenter, ...]) -> Groups:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from ...descriptions.kinds import Application, Model
 from ...descriptions.kinds.application import Component
-from ...policies.relations import Relations, relations_of
+from ...policies.relations import Relations, ranks_of, relations_of
 from ...policies.request import request_of
 from ...policies.view import Replica, Replicas
 from ..placement import Placement, Reservation
@@ -75,11 +75,17 @@ class Table:
         """Who refers to whom in one of the snapshot's applications."""
         return self._of(application).relations
 
+    def ranks(self, application: Application) -> Mapping[str, int]:
+        """In which order the components of one of the snapshot's applications are decided."""
+        return self._of(application).ranks
+
     def _of(self, application: Application) -> _Read:
         read = self._read.get(application.metadata.name)
         if read is None or read.application is not application:
             parts = {part.name: part for part in application.spec.components}
-            read = self._read[application.metadata.name] = _Read(application, parts, relations_of(application))
+            read = self._read[application.metadata.name] = _Read(
+                application, parts, relations_of(application), ranks_of(application)
+            )
         return read
 
     def begin(self) -> None:
@@ -154,15 +160,17 @@ class Table:
         self.totals.add(held, -count)
 
     def _count_placements(self) -> None:
-        now = {placement.id: placement for placement in self.snapshot.placements}
+        placements, placed = self.snapshot.placements, self._placed
         # A replica that another one is to replace holds its resources, and counts for nothing else.
-        replaced = {placement.replaces for placement in now.values() if placement.replaces and _is_wanted(placement)}
-        for replica_id, placed in list(self._placed.items()):
-            if not placed.is_still(now.get(replica_id), replica_id not in replaced):
-                self._uncount(placed)
-                del self._placed[replica_id]
-        for replica_id in sorted(now.keys() - self._placed.keys()):
-            self._placed[replica_id] = self._count(now[replica_id], replica_id not in replaced)
+        replaced = {placement.replaces for placement in placements if placement.replaces and _is_wanted(placement)}
+        changed = [one for one in placements if not _is_counted(one, placed.get(one.id), one.id not in replaced)]
+        if len(placed) + len(changed) != len(placements) or changed:
+            changed.sort(key=lambda placement: placement.id)
+            gone = (placed.keys() - {placement.id for placement in placements}) | {one.id for one in changed}
+            for replica_id in sorted(gone & placed.keys()):
+                self._uncount(placed.pop(replica_id))
+            for one in changed:
+                placed[one.id] = self._count(one, one.id not in replaced)
 
     def _count(self, placement: Placement, is_head: bool) -> _Placed:
         held = placement.reserved or self._described(placement)
@@ -207,6 +215,7 @@ class _Read:
     application: Application
     parts: Mapping[str, Component]
     relations: Relations
+    ranks: Mapping[str, int]
 
 
 @dataclass(frozen=True)
@@ -219,10 +228,12 @@ class _Placed:
     is_head: bool
     counts: bool
 
-    def is_still(self, placement: Placement | None, is_head: bool) -> bool:
-        """Whether it need not be counted again; one without a reservation is, as its description may have changed."""
-        is_same = placement is self.placement or placement == self.placement
-        return is_same and is_head == self.is_head and self.placement.reserved is not None
+
+def _is_counted(placement: Placement, placed: _Placed | None, is_head: bool) -> bool:
+    """Whether it is counted as it is; one without a reservation never is, as its description may have changed."""
+    if placed is None or placed.is_head != is_head or placement.reserved is None:
+        return False
+    return placed.placement is placement or placed.placement == placement
 
 
 def _is_wanted(placement: Placement) -> bool:
