@@ -63,6 +63,7 @@ class Components:
             writes = len(draft.writes), draft.rows.placements_of(key)
             difference = reconcile(self.situation(key, draft.now_s))
             self._apply(key, difference, draft)
+            self.placing.take_turns(key, draft)
             wake_s = self.rollouts.advance(key, draft)
             if writes == (len(draft.writes), draft.rows.placements_of(key)):
                 break

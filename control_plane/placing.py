@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from ..descriptions.kinds.application import Component
 from ..descriptions.kinds.rollout import RolloutCause, Step
 from .admission import refusal
 from .component_state import ComponentState
@@ -41,8 +40,6 @@ class Placing:
     def place(self, answer: Answer, draft: Draft) -> str:
         """Write down what the decision assigns; returns why not all of it was possible, empty when it was."""
         key, need, decision = answer.key, answer.need, answer.decision
-        component = self.rows.component(key)
-        assert component is not None, "answers for removed components don't count"
         placed: list[Placement] = []
         refused = ""
         for assignment in decision.assignments:
@@ -51,7 +48,6 @@ class Placing:
                 refused = refused or why_not
             else:
                 placed.append(self._place(key, answer, assignment, draft))
-                self._yield_to(component, placed[-1], draft)
         if placed or self.unplaced.get(key) != decision.summary:
             draft.decisions.append(decision)  # the same refusal again and again is told once
         self._announce(answer, placed, draft)
@@ -82,11 +78,15 @@ class Placing:
             reserved=assignment.reserved,
         )
 
-    def _yield_to(self, component: Component, placement: Placement, draft: Draft) -> None:
-        """Where the two may not run at once, the old one stops first."""
-        old = self.rows.placements.get(placement.replaces)
-        if old is not None and not old.lost and takes_turns(component, placement, old):
-            self.replicas.stop(Stop(old.id, f"{placement.id} may only start after it"), draft)
+    def take_turns(self, key: Key, draft: Draft) -> None:
+        """Where a replica and the one that it replaces may not run at once, the old one stops first."""
+        component = self.rows.component(key)
+        for placement in self.rows.placements_of(key) if component is not None else ():
+            old = self.rows.placements.get(placement.replaces)
+            if old is None or old.lost or old.wanted != "run" or placement.wanted != "run":
+                continue
+            if component is not None and takes_turns(component, placement, old):
+                self.replicas.stop(Stop(old.id, f"{placement.id} may only start after it"), draft)
 
     def _announce(self, answer: Answer, placed: list[Placement], draft: Draft) -> None:
         cause = answer.need.cause
