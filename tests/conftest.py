@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
@@ -33,6 +34,13 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     if report.skipped and os.environ.get("CI") == "true" and "missing server" in str(report.longrepr):
         report.outcome = "failed"
     return report
+
+
+@pytest.fixture
+def short_path() -> Iterator[Path]:
+    """A folder with a short name, for Unix sockets: pytest's own are too long for them under xdist."""
+    with tempfile.TemporaryDirectory(prefix="shoal-") as folder:
+        yield Path(folder)
 
 
 @pytest.fixture

@@ -21,9 +21,9 @@ def plane(embedded_broker: BrokerProcess) -> Iterator[Plane]:
 
 
 @pytest.fixture
-def agent(tmp_path: Path, plane: Plane) -> Iterator[AgentProcess]:
+def agent(tmp_path: Path, short_path: Path, plane: Plane) -> Iterator[AgentProcess]:
     """Not started yet."""
-    one = AgentProcess(tmp_path / "agent", plane.url)
+    one = AgentProcess(tmp_path / "agent", short_path / "run", plane.url)
     try:
         yield one
     finally:

@@ -308,9 +308,9 @@ def _serve_http(plane: Plane) -> http.server.ThreadingHTTPServer:
 class AgentProcess:
     """`shoal agent` of one node, started and killed by the test."""
 
-    def __init__(self, folder: Path, plane_url: str) -> None:
+    def __init__(self, folder: Path, run: Path, plane_url: str) -> None:
         self.folder = folder
-        self.state, self.run = folder / "state", folder / "run"
+        self.state, self.run = folder / "state", run
         self.process: subprocess.Popen[bytes] | None = None
         self.config: dict[str, object] = {
             "name": "node-1",
@@ -325,11 +325,14 @@ class AgentProcess:
         folder.mkdir(exist_ok=True)
         (folder / "token").write_text(TOKEN + "\n")
 
-    def start(self, *arguments: str) -> None:
-        """Start it; it may have run before."""
+    def start(self, *arguments: str, preload: str = "") -> None:
+        """Start it; it may have run before. `preload` is code that runs first in its process."""
         path = self.folder / "agent.yaml"
         path.write_text(dump_yaml(self.config))  # type: ignore[arg-type]
-        argv = [sys.executable, "-m", "shoal", "agent", "--config", str(path), *arguments]
+        module = ["-m", "shoal"]
+        if preload:
+            module = ["-c", f"{preload}\nimport sys; from shoal.__main__ import main; sys.exit(main(sys.argv[1:]))"]
+        argv = [sys.executable, *module, "agent", "--config", str(path), *arguments]
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
 

@@ -87,7 +87,7 @@ def test_a_node_that_has_joined_never_joins_again(plane: Plane, agent: AgentProc
 def test_one_agent_a_state_folder(plane: Plane, agent: AgentProcess) -> None:
     agent.start()
     wait_until(lambda: plane.heard.beats, "a heartbeat")
-    other = AgentProcess(agent.folder, plane.url)
+    other = AgentProcess(agent.folder, agent.run, plane.url)
     other.start()
     assert other.wait() == 4
     assert "another agent has" in agent.log()
