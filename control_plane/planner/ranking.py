@@ -67,9 +67,16 @@ class Ranking:
         self.order: FloatArray = self._parts[0].raw if self._is_alone else self._added()
         """What nodes are ordered by: the highest first, of equal ones the first by name."""
 
-    def best(self) -> int:
-        """Place of the node to take."""
-        return int(self.order.argmax())
+    def leading(self, count: int) -> list[int]:
+        """Places of the best nodes, best first."""
+        order, places, values = self.order, [], []
+        for _ in range(min(count, len(self.rows))):
+            at = int(order.argmax())
+            places.append(at)
+            values.append(order[at])
+            order[at] = -np.inf
+        order[places] = values
+        return places
 
     def total(self, at: int) -> float:
         """Sum of scaled score times weight of one node."""

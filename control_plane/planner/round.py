@@ -11,8 +11,6 @@ import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from ...descriptions.errors import PluginError
 from ...descriptions.kinds import Application
 from ...descriptions.kinds.application import Component
@@ -138,20 +136,24 @@ class Round:
 
     def choose(self, trial: Trial, count: int) -> None:
         """Place up to `count` replicas, each on the node with the highest total at that moment."""
-        ranking = self.ranked(trial)
+        ranking, names = self.ranked(trial), self.table.nodes.names
         trial.feasible = len(ranking.rows)
-        trial.top = _top(trial, ranking, self.table.nodes.names)
+        leading = ranking.leading(TOP_KEPT)
+        trial.top = _top(trial, ranking, leading, names)
         for at in range(count):
-            if not len(ranking.rows):
+            if not leading:
                 trial.counts = trial.evaluation.counts_now()
                 break
-            best = ranking.best()
-            trial.choices.append(_choice(self.table.nodes.names, ranking, best))
-            changed = self._place(trial, int(ranking.rows[best]), at + 1 < count)
+            best = leading[0]
+            trial.choices.append(_choice(ranking, leading, names))
+            is_more = at + 1 < count
+            changed = self._place(trial, int(ranking.rows[best]), is_more)
             if changed == "all":
                 ranking = self.ranked(trial)
             elif changed == "row":
                 ranking.changed(best, trial.scoring.scorers)
+            if is_more and changed != "nothing":
+                leading = ranking.leading(2)
 
     def choose_more(self, trial: Trial, count: int) -> None:
         """Go on after all that a need wants was placed; what is told of the need stays as it is."""
@@ -218,24 +220,18 @@ class Round:
         )
 
 
-def _choice(names: tuple[str, ...], ranking: Ranking, best: int) -> Choice:
-    """The best node and the one after it; of equal ones the first by name."""
-    rows, order = ranking.rows, ranking.order
-    if len(rows) == 1:
+def _choice(ranking: Ranking, leading: list[int], names: tuple[str, ...]) -> Choice:
+    """The best node and the one after it."""
+    best, rows = leading[0], ranking.rows
+    if len(leading) == 1:
         return Choice(names[rows[best]], ranking.total(best))
-    value = order[best]
-    order[best] = -np.inf
-    second = int(order.argmax())
-    order[best] = value
+    second = leading[1]
     return Choice(names[rows[best]], ranking.total(best), names[rows[second]], ranking.total(second))
 
 
-def _top(trial: Trial, ranking: Ranking, names: tuple[str, ...]) -> tuple[Scored, ...]:
+def _top(trial: Trial, ranking: Ranking, leading: list[int], names: tuple[str, ...]) -> tuple[Scored, ...]:
     """The best nodes, with what each policy said."""
-    left, raws, best = ranking.order.copy(), trial.scoring.raws, []
-    for _ in range(min(TOP_KEPT, len(left))):
-        at = int(left.argmax())
-        left[at] = -np.inf
-        row = int(ranking.rows[at])
-        best.append(Scored(names[row], ranking.total(at), tuple([float(raw[row]) for raw in raws])))
-    return tuple(best)
+    raws, rows = trial.scoring.raws, ranking.rows
+    return tuple(
+        [Scored(names[rows[at]], ranking.total(at), tuple([float(raw[rows[at]]) for raw in raws])) for at in leading]
+    )
