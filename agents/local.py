@@ -45,6 +45,8 @@ class LocalReply(Message, frozen=True, omit_defaults=False):
     """Nothing runs."""
     waiting: int
     """Events that the control plane has not acknowledged."""
+    commits: int
+    """Transactions of the agent's database since it started."""
     report: Reported
 
 

@@ -120,5 +120,6 @@ async def _answer(agent: Agent, request: LocalRequest) -> LocalReply:
         draining=agent.is_draining,
         idle=agent.reconciler.is_idle,
         waiting=agent.spool.core.waiting,
+        commits=agent.disk.database.commits,
         report=agent.reporter.latest(),
     )
