@@ -29,6 +29,8 @@ class Load:
     by_node: tuple[tuple[str, float], ...] = ()
     """Node name and its part of `total`; empty where telemetry doesn't tell nodes apart."""
     age_s: float = 0.0
+    silent: int = 0
+    """Ready replicas of which nothing was heard, and which are in none of the numbers above."""
 
 
 @dataclass(frozen=True)
@@ -60,17 +62,21 @@ def measure(
     """Read the signal of `component` (`application.component`); a reading older than the signal's window is no reading.
 
     A rate adds up over nodes; every other statistic describes one replica, so it counts once for each ready replica.
-    Nodes are read one by one where telemetry tells them apart, so that no single one can decide alone.
+    Nodes are read one by one where telemetry tells them apart, so that no single one can decide alone, and so that a
+    node which says nothing is not taken for an idle one.
     """
     parts: list[tuple[str, float]] = []
     ages: list[float] = []
+    silent = 0
     for node, replicas in replicas_by_node:
         reading = metrics.read(signal.metric, signal.statistic, signal.window, node=node, component=component)
         if reading is not None and reading.age_s <= signal.window and math.isfinite(reading.value):
             parts.append((node, _total(signal, max(reading.value, 0.0), replicas)))
             ages.append(reading.age_s)
-    if parts and len(parts) == len(replicas_by_node):
-        return Load(sum(value for _, value in parts), tuple(parts), max(ages))
+        else:
+            silent += replicas
+    if parts:
+        return Load(sum(value for _, value in parts), tuple(parts), max(ages), silent)
     return _measure_pooled(signal, component, sum(count for _, count in replicas_by_node), metrics)
 
 
@@ -94,16 +100,18 @@ def recommend(scaling: Scaling, count: Count, load: Load) -> Recommendation:
     """Say how many replicas the load asks for, within `scaling.min` and `scaling.max`.
 
     The formula of the Kubernetes HorizontalPodAutoscaler, `ceil(replicas x value / target)`, with its tolerance around
-    a ratio of 1 and its caution with replicas that aren't ready: they count as idle before growing and as fully loaded
-    before shrinking, and where that turns the direction round nothing changes (https://kubernetes.io/docs/concepts/workloads/autoscaling/horizontal-pod-autoscale/,
+    a ratio of 1 and its caution with replicas that aren't ready or say nothing: they count as idle before growing and
+    as fully loaded before shrinking, and where that turns the direction round nothing changes (https://kubernetes.io/docs/concepts/workloads/autoscaling/horizontal-pod-autoscale/,
     "Algorithm details").
     """
     target = scaling.signal.target
-    asked = _asked(scaling, count, load.total)
+    asked = _asked(scaling, count, load.total, load.silent)
     bounded, limited = _bounded(scaling, count, load, asked)
     replicas = min(max(bounded, scaling.min), scaling.max)
     signal = f"{load.total:g} of {scaling.signal.metric} at {target:g} a replica"
     told = f"{signal} asks for {asked} replicas; {count.wanted} wanted, {count.ready} ready"
+    if load.silent:
+        told += f", {load.silent} silent"
     if limited:
         told += f"; {limited}"
     if replicas != bounded:
@@ -111,18 +119,20 @@ def recommend(scaling: Scaling, count: Count, load: Load) -> Recommendation:
     return Recommendation(replicas, told)
 
 
-def _asked(scaling: Scaling, count: Count, total: float) -> int:
+def _asked(scaling: Scaling, count: Count, total: float, silent: int) -> int:
     target = scaling.signal.target
     if count.wanted == 0:
         return _ceil(total / target, scaling.max)
-    grows = total >= target * count.ready
+    grows = total >= target * (count.ready - silent)
     starting = max(count.wanted - count.ready, 0)
-    if not grows and scaling.signal.statistic != "rate":
-        total += target * starting
+    # A rate is all that arrives, so replicas that start will have their share of what the others have now.
+    unheard = silent if scaling.signal.statistic == "rate" else silent + starting
+    if not grows:
+        total += target * unheard
     if abs(total / (target * count.wanted) - 1.0) <= scaling.tolerance + _SLACK:
         return count.wanted
     asked = _ceil(total / target, scaling.max)
-    return count.wanted if grows and starting and asked < count.wanted else asked
+    return count.wanted if grows and starting + silent and asked < count.wanted else asked
 
 
 def _ceil(replicas: float, replicas_max: int) -> int:
@@ -150,7 +160,8 @@ def _without_one(scaling: Scaling, count: Count, load: Load) -> list[tuple[str, 
     ranked = sorted(load.by_node, key=lambda part: (part[1], part[0]))
     values = [value for _, value in ranked]
     ends = ((ranked[-1], values[:-1]), (ranked[0], values[1:]))
-    return [(node, _asked(scaling, count, load.total - value + median(others))) for (node, value), others in ends]
+    told = [(node, load.total - value + median(others)) for (node, value), others in ends]
+    return [(node, _asked(scaling, count, total, load.silent)) for node, total in told]
 
 
 def settle(wanted: int, recommended: int, earlier: Sequence[int]) -> int:

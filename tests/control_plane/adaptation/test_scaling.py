@@ -46,6 +46,22 @@ def test_recommend(scale: Scaling, count: Count, total: float, expected: int) ->
     assert recommend(scale, count, Load(total)).replicas == expected
 
 
+@pytest.mark.parametrize(
+    ("silent", "total", "expected"),
+    [
+        pytest.param(0, 20.0, 2, id="all have spoken: fewer"),
+        pytest.param(2, 20.0, 4, id="two of four say nothing: they may be busy"),
+        pytest.param(1, 20.0, 3, id="one says nothing"),
+        pytest.param(2, 60.0, 6, id="the others alone ask for more"),
+        pytest.param(2, 30.0, 4, id="the others are over their target, but not for more than there are"),
+    ],
+)
+def test_silence_is_not_idleness(silent: int, total: float, expected: int) -> None:
+    """A new leader hears of one node after the other; that must not look like a fall in load."""
+    parts = (("a", total / 2), ("b", total / 2))
+    assert recommend(scaling(maximum=20), Count(4, 4), Load(total, parts, 0.0, silent)).replicas == expected
+
+
 def test_one_lying_node_moves_little_and_is_named() -> None:
     honest = tuple((f"n{index}", 10.0) for index in range(9))
     lying = recommend(scaling(maximum=100), Count(10, 10), Load(1e6 + 90, (*honest, ("n9", 1e6))))
@@ -108,8 +124,11 @@ def test_a_constant_load_is_reached_and_then_left_alone(total: float, wanted: in
     [
         pytest.param({("load", "a"): (3.0, 1.0), ("load", "b"): (4.0, 9.0)}, Load(7.0, (("a", 3.0), ("b", 4.0)), 9.0),
                      id="sum of the nodes, age of the oldest"),
-        pytest.param({("load", "a"): (3.0, 1.0), ("load", ""): (8.0, 2.0)}, Load(8.0, (), 2.0),
-                     id="a silent node: what is known of all"),
+        pytest.param({("load", "a"): (3.0, 1.0), ("load", ""): (8.0, 2.0)}, Load(3.0, (("a", 3.0),), 1.0, 1),
+                     id="a silent node is told apart"),
+        pytest.param({("load", "a"): (3.0, 1.0), ("load", "b"): (4.0, 31.0)}, Load(3.0, (("a", 3.0),), 1.0, 1),
+                     id="and so is a stale one"),
+        pytest.param({("load", ""): (8.0, 2.0)}, Load(8.0, (), 2.0), id="nodes are not told apart"),
         pytest.param({("load", ""): (-5.0, 2.0)}, Load(0.0, (), 2.0), id="less than nothing is nothing"),
     ],
 )  # fmt: skip
