@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable
 from random import Random
-from typing import assert_never
+from typing import Protocol, assert_never
 
 from ..agents import lease as leases
 from ..agents import reconcile_events as wanted
@@ -21,7 +21,7 @@ from ..agents.slots import open_desired
 from ..descriptions.errors import ProtocolError
 from ..descriptions.messages.codec import decode, encode
 from ..descriptions.messages.desired import Settings
-from ..descriptions.messages.lease import Ack, Heartbeat, Lease, Spread
+from ..descriptions.messages.lease import Ack, ControlPlaneState, Heartbeat, Lease, Spread
 from ..descriptions.messages.reported import Inventory, MechanismReport, Reported
 from ..descriptions.signing import open_sealed
 from ..descriptions.topics import node_topic, shared_topic
@@ -43,18 +43,29 @@ CALL_S = 0.02
 REPORT_S = 0.05
 CHANNELS = ("down/desired", "down/lease", "down/ack", "up/hb", "up/reported")
 
-Measure = Callable[[Machine, float], Iterable[tuple[BatchUrgency, bytes]]]
-"""Telemetry batches of a machine at a time of its monotonic clock."""
+
+class Telemetry(Protocol):
+    """What a machine measures."""
+
+    def measure(self, machine: Machine, local_s: float) -> Iterable[tuple[BatchUrgency, bytes]]:
+        """Batches at a time of the machine's monotonic clock."""
+        ...
+
+    def redefine(self, machine: Machine) -> None:
+        """Say again what each series is: whoever listens now may not know."""
+        ...
 
 
 class Agent:
     """The agent's process on a machine."""
 
-    def __init__(self, machine: Machine, measure: Measure) -> None:
+    def __init__(self, machine: Machine, telemetry: Telemetry) -> None:
         env = machine.env
         self.machine = machine
         self._env = env
-        self._measure = measure
+        self._telemetry_source = telemetry
+        self._peer = ""
+        """Session of the control plane that was heard last."""
         self._random = Random(env.kernel.random.getrandbits(64))
         self._topics = {name: node_topic(env.slice, machine.uid, name) for name in CHANNELS}
         self._handlers: dict[str, Callable[[str, bytes], None]] = {
@@ -62,6 +73,7 @@ class Agent:
             self._topics["down/lease"]: self._leased,
             self._topics["down/ack"]: self._acked,
             shared_topic(env.slice, "spread"): self._spread,
+            shared_topic(env.slice, "state"): self._hear_control_plane,
         }
         self.files = AgentFiles(machine.disk, machine.database, env.ring, self._topics["down/desired"])
         self._incarnation = self.files.next_incarnation()
@@ -72,8 +84,11 @@ class Agent:
         self.spool = Spool(machine, self._life, self.files, names)
         self.lease = LeaseKeeper(5.0, 30.0, self._random, machine.runtime.guard_until_s)
         self.reconciler = Reconciler(machine.uid, env.slice, frozenset(MECHANISMS), self.files.mark(), self._random)
+        self._waiting: deque[wanted.Event] = deque()
         self._todo: deque[wanted.Effect] = deque()
-        self._is_syncing = False
+        self._is_working = self._is_syncing = False
+        self._woken_s = 0.0
+        """A deadline of the core that has come; the clock may read a float's last bit less."""
         self._looks: set[str] = set()
         self._is_reporting = False
         self._seq = 0
@@ -84,6 +99,8 @@ class Agent:
 
     def begin(self) -> None:
         """Start from what is on the disk; the network comes later."""
+        started = wanted.RaiseEvent("start", "Agent", "AgentStarted", f"run {self._incarnation}")
+        self.spool.raise_event(started)
         name, kept = self.machine.name, self.files.load()
         self._env.note(AgentStarted(name, kept is not None))
         if kept is not None:
@@ -117,7 +134,8 @@ class Agent:
     def _fired(self, timer: str, now_s: float) -> None:
         match timer:
             case "reconcile":
-                self._reconcile(wanted.Woken(self._life.new_id()), now_s)
+                self._woken_s = now_s
+                self._reconcile(wanted.Woken(self._life.new_id()))
             case "lease":
                 self._lease(leases.Woken(self._life.new_id()), now_s)
             case _:
@@ -125,16 +143,24 @@ class Agent:
 
     # The reconcile core.
 
-    def _reconcile(self, event: wanted.Event, now_s: float | None = None) -> None:
-        self._todo.extend(self.reconciler.handle(event, self._life.now_s() if now_s is None else now_s))
+    def _reconcile(self, event: wanted.Event) -> None:
+        self._waiting.append(event)
         self._work()
 
     def _work(self) -> None:
-        """Carry effects out in order; a sync holds up those behind it."""
-        while self._todo and not self._is_syncing and not self._life.is_over:
+        """One event after the other, each with all its effects; a sync holds up what is behind it."""
+        if self._is_working:
+            return  # an effect caused an event: it has its turn when those before it are done
+        self._is_working = True
+        while not self._is_syncing and not self._life.is_over and (self._todo or self._waiting):
+            if not self._todo:
+                event = self._waiting.popleft()
+                self._todo.extend(self.reconciler.handle(event, max(self._life.now_s(), self._woken_s)))
+                continue
             effect = self._todo.popleft()
             if not self._perform_durable(effect):
                 self._perform(effect)
+        self._is_working = False
 
     def _perform_durable(self, effect: wanted.Effect) -> bool:
         match effect:
@@ -265,7 +291,7 @@ class Agent:
         machine.link.publish(self._topics["up/reported"], encode(reported), 1, retain=True)
 
     def _telemetry(self) -> None:
-        for urgency, payload in self._measure(self.machine, self._life.now_s()):
+        for urgency, payload in self._telemetry_source.measure(self.machine, self._life.now_s()):
             self.spool.add_batch(urgency, payload)
         interval_s = min([self.settings.telemetry_interval_s, *self.settings.telemetry_rates.values()])
         self._life.after(interval_s * 2**self.lease.load_level, self._telemetry)
@@ -313,6 +339,7 @@ class Agent:
     def link_up(self, session: str) -> None:
         """Beat, report, and send what waits."""
         self._lease(leases.LinkUp(self._life.new_id(), session))
+        self._telemetry_source.redefine(self.machine)
         self.spool.link_changed(is_up=True)
         self._report_soon()
 
@@ -343,6 +370,13 @@ class Agent:
 
     def _acked(self, topic: str, payload: bytes) -> None:
         self.spool.acknowledged(decode(Ack, payload))
+
+    def _hear_control_plane(self, topic: str, payload: bytes) -> None:
+        state = decode(ControlPlaneState, payload)
+        if state.online and state.session != self._peer:
+            self._telemetry_source.redefine(self.machine)
+            self.spool.peer_returned()
+        self._peer = state.session
 
     def _spread(self, topic: str, payload: bytes) -> None:
         self.machine.link.spread_s = decode(Spread, payload).window_s

@@ -25,6 +25,7 @@ from ..agents.outbox_events import (
     Ignored,
     LinkDown,
     LinkUp,
+    PeerReturned,
     SendBatch,
     SendEvents,
     Stored,
@@ -34,6 +35,7 @@ from ..agents.outbox_events import (
     Woken,
 )
 from ..agents.reconcile_events import RaiseEvent
+from ..agents.spool import LASTING
 from ..descriptions.messages.codec import decode, encode
 from ..descriptions.messages.lease import Ack
 from ..descriptions.messages.reported import EventBatch, NodeEvent
@@ -77,7 +79,8 @@ class Spool:
         event_id = self._life.new_id()
         self._drafts[event_id] = effect
         body = msgspec.json.encode([effect.type, effect.reason, effect.message, effect.replica])
-        urgency: EventUrgency = Urgency.P0 if effect.severity == "error" else Urgency.P1
+        lasting = effect.severity == "error" or effect.reason in LASTING
+        urgency: EventUrgency = Urgency.P0 if lasting else Urgency.P1
         self._seen[urgency] += 1
         self._handle(EventRaised(event_id, urgency, len(body) + 80))
         del self._drafts[event_id]
@@ -97,6 +100,10 @@ class Spool:
         """The link came or went."""
         event_id = self._life.new_id()
         self._handle(LinkUp(event_id) if is_up else LinkDown(event_id))
+
+    def peer_returned(self) -> None:
+        """The control plane is there again."""
+        self._handle(PeerReturned(self._life.new_id()))
 
     def woken(self, now_s: float) -> None:
         """The core's deadline has come."""

@@ -6,11 +6,10 @@ carries their effects out. Whoever leads no more ends its life; `site.py` starts
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import lru_cache
 
 from ..control_plane import effects as todo
 from ..control_plane import inputs as seen
@@ -20,18 +19,19 @@ from ..control_plane.adaptation import Event as AdaptationEvent
 from ..control_plane.adaptation.wanted import wanted
 from ..control_plane.core import Core
 from ..control_plane.effects import Effect, Timer
+from ..control_plane.ingest import Canary, Ingest, Telemetry
 from ..control_plane.inputs import Event, Row
 from ..control_plane.planner.snapshot import Snapshot
+from ..control_plane.readings import Readings
 from ..descriptions.errors import ProtocolError
 from ..descriptions.kinds import Kind
 from ..descriptions.messages.codec import Message as WireMessage
-from ..descriptions.messages.codec import decode, encode
+from ..descriptions.messages.codec import encode
 from ..descriptions.messages.desired import INLINE_MAX, Desired
 from ..descriptions.messages.lease import ControlPlaneState, Heartbeat
 from ..descriptions.messages.reported import EventBatch, Reported, State
 from ..descriptions.signing import seal
-from ..descriptions.topics import SHARED, Topic, node_topic, parse_topic, shared_topic
-from ..policies.reading import Reading, Statistic
+from ..descriptions.topics import node_topic, shared_topic
 from ..telemetry.window_query import Moment
 from ..telemetry.windows import Windows
 from .clock import Clock
@@ -45,22 +45,6 @@ from .store import CommitResult, ControlLife, RowKey, Store
 
 PLAN_S = 0.05
 """How long a plan takes."""
-
-parsed = lru_cache(maxsize=65536)(parse_topic)
-
-
-@dataclass(frozen=True)
-class Readings:
-    """The windows as they are at one time, for planning and adaptation."""
-
-    moment: Moment
-
-    def read(
-        self, metric: str, statistic: Statistic, window_s: float, *, node: str = "", component: str = ""
-    ) -> Reading | None:
-        """As `policies.reading.Metrics`."""
-        row = self.moment.read(metric, statistic, window_s, node=node, component=component)
-        return None if row is None else Reading(row.value, row.age_s, row.samples)
 
 
 class ControlPlane:
@@ -80,8 +64,11 @@ class ControlPlane:
         self._planning = Planning()
         self.adaptation = Adaptation(self._planning.better_node)
         self.fence = 0
+        self.ingest = Ingest(env.slice, self.core.membership.members.__contains__)
         self.happenings: Counter[str] = Counter()
-        self.refused = 0
+        self._unacked: dict[str, Message] = {}
+        """By `StoreStream`: event batches whose acknowledgement waits for the database."""
+        self._incoming: Message | None = None
         self.ended = ""
         """Why this life is over."""
         self._look_s = float("inf")
@@ -176,11 +163,19 @@ class ControlPlane:
 
     def _write(self, effect: todo.Commit | todo.StoreStream | todo.BumpEpoch) -> None:
         answers: list[Event] = []
+        if isinstance(effect, todo.StoreStream) and self._incoming is not None:
+            self._unacked[effect.id] = self._incoming
 
         def apply() -> None:
             answers.append(self._applied(effect))
 
-        self._store.submit(self.life, apply, lambda: self._handle(answers[0]), self._dethroned)
+        def answer() -> None:
+            message = self._unacked.pop(effect.id, None)
+            if message is not None:
+                message.ack()
+            self._handle(answers[0])
+
+        self._store.submit(self.life, apply, answer, self._dethroned)
 
     def _applied(self, effect: todo.Commit | todo.StoreStream | todo.BumpEpoch) -> Event:
         store, event_id = self._store, self.life.new_id()
@@ -222,7 +217,7 @@ class ControlPlane:
                 scores = self._planning.scores(snapshot, effect.application, effect.component, effect.nodes)
                 self._handle(seen.NodesScored(self.life.new_id(), effect.application, effect.component, scores))
             else:
-                proposal = self._planning.decide(snapshot, effect.needs, snapshot.version)
+                proposal = self._planning.decide(snapshot, effect.needs)
                 self._handle(seen.PlanProposed(self.life.new_id(), effect.plan, proposal))
 
         self.life.after(PLAN_S, planned)
@@ -239,9 +234,13 @@ class ControlPlane:
     def _look(self) -> None:
         """Look at what is measured, where anything that runs asks for it."""
         self._look_later()
-        components = (part for app in self.core.rows.applications.values() for part in app.spec.components)
-        if any(part.scaling is not None or part.qos for part in components):
-            self._adapt(Looked(self.life.new_id(), self._snapshot(), scales=self.core.scales()))
+        applications = self.core.rows.applications.values()
+        components = (part for app in applications for part in app.spec.components)
+        is_measured = any(part.scaling is not None or part.qos for part in components)
+        if is_measured or any(app.spec.policies for app in applications) or self.core.rows.policies:
+            snapshot = self._snapshot()
+            plans = self._planning.adapt(snapshot).plans
+            self._adapt(Looked(self.life.new_id(), snapshot, plans, self.core.scales()))
 
     def _adapt(self, event: AdaptationEvent) -> None:
         for effect in self.adaptation.handle(event, self.life.now_s()):
@@ -277,50 +276,38 @@ class ControlPlane:
         self._handle(seen.LinkChanged(self.life.new_id(), False))
 
     def received(self, message: Message) -> None:
-        """Take a publication; what makes no sense, or speaks for another node, is dropped and counted."""
-        message.ack()
-        try:
-            topic = parsed(message.topic)
-            if topic.node == SHARED:
-                if topic.channel == "canary":
-                    self._handle(seen.CanaryEchoed(self.life.new_id(), int(message.payload)))
-            elif message.payload:
-                self._take(topic, message)
-        except (ProtocolError, ValueError):
-            self.refused += 1
-
-    def _take(self, topic: Topic, message: Message) -> None:
-        match topic.channel:
-            case "up/hb":
-                beat = decode(Heartbeat, message.payload)
-                self._of_sender(topic, beat.node, message)
-                self._handle(seen.HeartbeatSeen(self.life.new_id(), beat))
-            case "up/state":
-                state = decode(State, message.payload)
-                self._of_sender(topic, state.node, message)
-                self._handle(seen.StateSeen(self.life.new_id(), state))
-            case "up/reported":
-                reported = decode(Reported, message.payload)
-                self._of_sender(topic, reported.node, message)
-                self._handle(seen.ReportSeen(self.life.new_id(), reported))
-            case "up/tel/hi" | "up/tel/lo":
-                member = self.core.membership.members.get(topic.node)
-                if member is not None:
-                    self.windows.ingest(member.name, message.payload, self.life.now_s())
-            case channel if channel.startswith("up/ev/"):
-                batch = decode(EventBatch, message.payload)
-                self._of_sender(topic, batch.node, message)
-                self._handle(seen.BatchSeen(self.life.new_id(), batch))
+        """Take a publication; what makes no sense, or speaks for another node, is dropped and counted by `Ingest`."""
+        found = self.ingest.read(message.topic, message.payload)
+        if isinstance(found, Heartbeat | State | Reported | EventBatch):
+            self._env.note(MessageTaken(message.origin, found.node))
+        event_id = self.life.new_id()
+        match found:
+            case Heartbeat():
+                self._handle(seen.HeartbeatSeen(event_id, found))
+            case Telemetry():
+                self._measured(found)
+            case State():
+                self._handle(seen.StateSeen(event_id, found))
+            case Reported():
+                self._handle(seen.ReportSeen(event_id, found))
+            case EventBatch():
+                if self._is_stored_later(seen.BatchSeen(event_id, found), message):
+                    return
+            case Canary():
+                self._handle(seen.CanaryEchoed(event_id, found.seq))
             case _:
-                self.refused += 1
+                pass
+        message.ack()
 
-    def _of_sender(self, topic: Topic, subject: str, message: Message) -> None:
-        """A message speaks for the node whose topic it came on, or for nobody."""
-        check_sender(topic, subject)
-        self._env.note(MessageTaken(message.origin, subject))
+    def _is_stored_later(self, event: seen.BatchSeen, message: Message) -> bool:
+        """True when the message is acknowledged only after the commit."""
+        before = len(self._unacked)
+        self._incoming = message
+        self._handle(event)
+        self._incoming = None
+        return len(self._unacked) > before
 
-
-def check_sender(topic: Topic, subject: str) -> None:
-    """`ProtocolError` when the node in the message is not the one in the topic, which the broker has checked."""
-    if subject != topic.node:
-        raise ProtocolError(f"a message of {subject[:64]!r} on the topic of {topic.node}")
+    def _measured(self, telemetry: Telemetry) -> None:
+        member = self.core.membership.members.get(telemetry.uid)
+        with contextlib.suppress(ProtocolError):
+            self.windows.ingest(member.name if member else telemetry.uid, telemetry.payload, self.life.now_s())

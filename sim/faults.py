@@ -85,7 +85,8 @@ class Faults:
         if not chaos.per_hour:
             return []
         random = self._random
-        kinds = [kind for kind in chaos.kinds or get_args(FaultKind) if random.random() < 0.5]
+        known: tuple[FaultKind, ...] = get_args(FaultKind)
+        kinds = [kind for kind in chaos.kinds or known if random.random() < 0.5]
         weights = [random.random() for _ in kinds]
         return [
             FaultOptions(

@@ -71,6 +71,11 @@ class Traffic:
         for payload in encoder.encode(samples):
             yield Urgency.P2, payload
 
+    def redefine(self, machine: Machine) -> None:
+        """Say again what each series is."""
+        if machine.boot_id in self._encoders:
+            self._encoders[machine.boot_id].redefine()
+
     def _samples(self, machine: Machine, local_s: float) -> Iterator[AnySample]:
         busy = 0.0
         for instance in machine.runtime.instances:

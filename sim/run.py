@@ -13,10 +13,11 @@ import msgspec
 
 from .invariants import CHECKS, Violation
 from .observed import InstanceReady, ReplicaEvicted
+from .recording import Recorder, Recording, taken
 from .scenario import LoadedScenario
 from .world import World
 
-PROGRESS_STEPS = 20_000
+PROGRESS_STEPS = 2_000
 
 
 class Placed(msgspec.Struct, frozen=True, rename="camel"):
@@ -94,18 +95,20 @@ class Simulated:
 
     result: Result
     world: World
+    recording: Recording
 
 
 def simulate(loaded: LoadedScenario, seed: int, progress: Callable[[float], None] | None = None) -> Simulated:
     """Run to the end; `progress` is called now and then with the share that is done."""
-    world = World(loaded, seed, keeps_facts=True)
+    world, recorder = World(loaded, seed, keeps_facts=True), Recorder()
     begun_s = time.perf_counter()
     while not world.is_over:
         world.step()
+        recorder.after_step(world)
         if progress is not None and world.kernel.steps % PROGRESS_STEPS == 0:
             progress(min(world.kernel.now_s / loaded.scenario.duration_s, 1.0))
-    real_s = time.perf_counter() - begun_s
-    return Simulated(result_of(world, real_s), world)
+    recorder.mark(world)
+    return Simulated(result_of(world, time.perf_counter() - begun_s), world, taken(loaded, seed, recorder))
 
 
 def result_of(world: World, real_s: float) -> Result:
@@ -183,12 +186,9 @@ def _failovers(world: World) -> list[Failover]:
     return found
 
 
-def first_violation(loaded: LoadedScenario, seeds: range) -> Violation | None:
-    """Run one seed after the other until one breaks an invariant; None when none does."""
-    for seed in seeds:
-        world = World(loaded, seed)
-        while not world.is_over:
-            world.step()
-        if world.violation is not None:
-            return world.violation
-    return None
+def violation_of(loaded: LoadedScenario, seed: int) -> Violation | None:
+    """Run one seed, quickly; the invariant that it breaks, or None."""
+    world = World(loaded, seed)
+    while not world.is_over:
+        world.step()
+    return world.violation

@@ -147,7 +147,7 @@ class World:
         return tuple(machines)
 
     def _agent(self, machine: Machine) -> Agent:
-        return Agent(machine, self.traffic.measure)
+        return Agent(machine, self.traffic)
 
     def _begin(self) -> None:
         """Everybody has joined before; the applications are applied once a control plane leads."""
@@ -272,7 +272,7 @@ class World:
         for key in keys:
             count, name = leader.core.components.count(key), ".".join(key)
             serving = self.traffic.serving(name)
-            if serving != count and key not in leader.core.components.unplaced:
+            if serving != count and key not in leader.core.components.placing.unplaced:
                 found.append((name, f"{name} should have {count} replicas and has {serving}"))
         return found
 
