@@ -36,7 +36,7 @@ class Stream:
     """Events of one urgency."""
 
     def __init__(self, urgency: EventUrgency, start: StreamStart) -> None:
-        self.urgency = urgency
+        self.urgency: EventUrgency = urgency
         self.name = start.stream
         self.first = start.first
         self._sizes = deque(start.sizes)

@@ -21,7 +21,7 @@ def figures(world: World, driver: Driver) -> str:
 
 
 def _nodes(driver: Driver) -> Iterator[str]:
-    phases = dict.fromkeys(PHASES, 0)
+    phases: dict[str, int] = dict.fromkeys(PHASES, 0)
     for state in driver.core.nodes.states.values():
         phases[state.phase] += 1
     yield _family("shoal_nodes", "gauge", "Nodes by phase.", "phase", phases)

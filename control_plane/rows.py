@@ -126,15 +126,15 @@ class Rows:
     """Metric → seconds between two samples that active policies need; not a row, but told to nodes like one."""
     _name_of_uid: dict[str, str] = field(default_factory=dict)
     _components_of: dict[str, dict[str, Component]] = field(default_factory=dict)
-    _of_component: Index[Key, Placement] = field(default_factory=Index)
-    _of_node: Index[str, Placement] = field(default_factory=Index)
-    _revisions: Index[Key, Revision] = field(default_factory=Index)
-    _rollouts: Index[Key, Rollout] = field(default_factory=Index)
-    _states: Index[str, ComponentState] = field(default_factory=Index)
-    _serving: Index[str, Placement] = field(default_factory=Index)
-    _users_of_model: Index[str, str] = field(default_factory=Index)
-    _users_of_secret: Index[str, str] = field(default_factory=Index)
-    _naming_clusters: Index[str, Cluster] = field(default_factory=Index)
+    _of_component: Index[Key, Placement] = field(default_factory=Index[Key, Placement])
+    _of_node: Index[str, Placement] = field(default_factory=Index[str, Placement])
+    _revisions: Index[Key, Revision] = field(default_factory=Index[Key, Revision])
+    _rollouts: Index[Key, Rollout] = field(default_factory=Index[Key, Rollout])
+    _states: Index[str, ComponentState] = field(default_factory=Index[str, ComponentState])
+    _serving: Index[str, Placement] = field(default_factory=Index[str, Placement])
+    _users_of_model: Index[str, str] = field(default_factory=Index[str, str])
+    _users_of_secret: Index[str, str] = field(default_factory=Index[str, str])
+    _naming_clusters: Index[str, Cluster] = field(default_factory=Index[str, Cluster])
 
     def __post_init__(self) -> None:
         self._tables: dict[str, dict[str, Any]] = {

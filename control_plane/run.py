@@ -18,6 +18,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from .. import __version__
 from ..descriptions.errors import DescriptionError, ShoalError
@@ -171,7 +172,8 @@ async def _serve(options: ControlPlaneOptions, ready_file: Path | None) -> None:
         done, waiting = await asyncio.wait({life, stopping}, return_when=asyncio.FIRST_COMPLETED)
         for task in {*waiting, told}:
             task.cancel()
-        await asyncio.gather(*waiting, told, return_exceptions=True)
+        ending: list[asyncio.Future[Any]] = [*waiting, told]
+        await asyncio.gather(*ending, return_exceptions=True)
         for task in done:
             task.result()
 

@@ -38,7 +38,7 @@ class Server(http.server.ThreadingHTTPServer):
 
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    server: Server
+    server: Server  # pyright: ignore[reportIncompatibleVariableOverride] - only this server makes it
 
     def do_GET(self) -> None:
         wanted = self.headers.get("Range")
