@@ -86,7 +86,7 @@ class Faults:
             return []
         random = self._random
         known: tuple[FaultKind, ...] = get_args(FaultKind)
-        kinds = [kind for kind in chaos.kinds or known if random.random() < 0.5]
+        kinds: list[FaultKind] = [kind for kind in chaos.kinds or known if random.random() < 0.5]
         weights = [random.random() for _ in kinds]
         return [
             FaultOptions(
