@@ -30,6 +30,9 @@ class Options(Message, frozen=True):
     verbs: tuple[VerbOption, ...] = ()
     reason: str = ""
     """Why nothing is offered."""
+    runs: tuple[str, ...] = ()
+    """Of a mechanism that runs replicas through plugins: their names (`onnx`); placement asks for them. Anything when
+    empty."""
 
 
 class TargetStatus(Message, frozen=True):

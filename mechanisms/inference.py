@@ -116,13 +116,14 @@ class Inference(Runner):
     # --- mechanism ----------------------------------------------------------------------------------------------
 
     def options(self) -> Options:
-        """`restart` and `setOptions`, of replicas that are served."""
+        """`restart` and `setOptions`, of replicas that are served; and which inference plugins the gateway may load."""
         doc = "Options of the inference plugin, over those of the description; null takes all of them back."
         return Options(
             (
                 verb("restart", "Load a replica, or all of a component, anew; no request fails."),
                 verb("setOptions", doc, options={"type": ["object", "null"]}),
-            )
+            ),
+            runs=self.plugins,
         )
 
     def status(self) -> Status:

@@ -26,12 +26,6 @@ _REFUSED = {
 }
 
 
-class _Schema(msgspec.Struct):
-    """The part of an argument's JSON Schema that says which values are accepted."""
-
-    enum: tuple[str, ...] | None = None
-
-
 @dataclass(frozen=True)
 class Runnable(Constraint):
     """The node offers the mechanism that runs the component, with the inference plugin where one is needed."""
@@ -67,9 +61,8 @@ class Runnable(Constraint):
         options = _options(report)
         if not options.verbs and options.reason:
             return f"mechanism {self.runs}: {options.reason}", ""
-        offered = _plugins(options)
-        if self.plugin and offered is not None and self.plugin not in offered:
-            has = ", ".join(sorted(offered)) or "none"
+        if self.plugin and options.runs and self.plugin not in options.runs:
+            has = ", ".join(sorted(options.runs))
             return f"inference plugin {self.plugin} is not on it, {has} is", f"enable the plugin {self.plugin} on it"
         return None
 
@@ -110,16 +103,3 @@ def _options(report: MechanismReport) -> Options:
         return msgspec.json.decode(report.options, type=Options)
     except msgspec.DecodeError as error:
         return Options(reason=f"its report can't be read: {error}")
-
-
-def _plugins(options: Options) -> frozenset[str] | None:
-    """Inference plugins that the mechanism says it has: values of the argument `plugin`; None where it does not say."""
-    for verb in options.verbs:
-        schema = verb.arguments.get("plugin")
-        if schema is not None:
-            try:
-                accepted = msgspec.json.decode(schema, type=_Schema).enum
-            except msgspec.DecodeError:
-                return None
-            return None if accepted is None else frozenset(accepted)
-    return None

@@ -154,7 +154,7 @@ def test_a_model_that_nobody_described_is_a_reason_on_every_node() -> None:
     assert failures(replace(there, models=(model(),))) == []
 
 
-INFERENCE = '{"verbs": [{"verb": "serve", "arguments": {"plugin": {"enum": ["onnx"]}}}]}'
+INFERENCE = '{"verbs": [{"verb": "restart"}], "runs": ["onnx"]}'
 
 
 @pytest.mark.parametrize(
