@@ -61,8 +61,8 @@ def option(
     """
     rule = Rule(doc, Bounds(ge, gt, le, lt), UNITS[unit] if unit else None, secret, key)
     if factory is not None:
-        return field(default_factory=factory, metadata={"option": rule})
-    return field(default=default, metadata={"option": rule})
+        return field(default_factory=factory, metadata={"option": rule}, repr=not secret)
+    return field(default=default, metadata={"option": rule}, repr=not secret)
 
 
 @dataclass(frozen=True)
