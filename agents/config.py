@@ -106,7 +106,9 @@ class DeviceOptions:
     type: str
     """`gpu`, `npu`, `tpu`, `camera`, …"""
     model: str = ""
+    """As its maker calls it."""
     count: int = option(1, ge=1, le=64)
+    """How many of them."""
     memory: int = option(0, unit="bytes")
     """Of each."""
 
@@ -118,14 +120,19 @@ class InventoryOptions:
     architecture: str = ""
     """As `uname -m` says it."""
     model: str = ""
+    """What the machine is called."""
     cpu: float = option(0.0, unit="cores")
     """Cores that may be placed on."""
     frequency: float = option(0.0, unit="frequency")
+    """Highest frequency of a core."""
     memory: int = option(0, unit="bytes")
+    """Memory that may be placed on."""
     disk: int = option(0, unit="bytes")
+    """Size of the disk."""
     accelerators: tuple[DeviceOptions, ...] | None = None
     """All of them; an empty list hides what is found."""
     sensors: tuple[DeviceOptions, ...] | None = None
+    """All of them, cameras included; an empty list hides what is found."""
 
 
 def _default_state_dir() -> Path:
@@ -164,6 +171,7 @@ class AgentOptions:
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """At the start; the slice may change it while the agent runs."""
     log_format: Literal["text", "json"] = "text"
+    """Lines for people, or one JSON object a line."""
 
     def __post_init__(self) -> None:
         """Check what a type can't say."""

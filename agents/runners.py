@@ -193,7 +193,7 @@ class Runners:
         except ShoalError as failure:
             error = str(failure)
         except Exception as failure:  # noqa: BLE001 - a plugin's border
-            error = self._broke(worker, failure)
+            error = f"{worker.name}: {self._broke(worker, failure)}"
         self._tell(StartFinished(self._new_id(), order.spec.id, order.digest, observation, error, refused))
 
     async def _stop(self, worker: Worker, order: StopReplica) -> None:
@@ -249,7 +249,7 @@ class Runners:
     def _broke(self, worker: Worker, error: Exception) -> str:
         worker.failures += 1
         logger.error("mechanism=%s broke its contract", worker.name, exc_info=error)
-        return f"{worker.name}: {type(error).__name__}: {error}"
+        return f"{type(error).__name__}: {error}"
 
     async def close(self) -> None:
         """Stop working; what runs goes on."""
