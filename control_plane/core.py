@@ -116,7 +116,7 @@ class Core:
             now_s=now_s,
             wall=wall,
             slice=rows.slice,
-            nodes=tuple(state for _, state in sorted(self.nodes.states.items())),
+            nodes=self.nodes.ordered(),
             clusters=tuple(rows.clusters.values()),
             datacenters=tuple(rows.datacenters.values()),
             applications=tuple(rows.applications.values()),

@@ -58,6 +58,7 @@ class Nodes:
     """Uid → agent version of the latest birth."""
     told: dict[str, int] = field(default_factory=dict)
     """Replica that should leave → generation of the first document that says so; `publishing.py` notes it."""
+    _ordered: tuple[NodeState, ...] | None = None
 
     def born(self, state: State) -> None:
         """Note what a birth says of the agent."""
@@ -176,17 +177,25 @@ class Nodes:
         node = self.rows.nodes.get(name)
         if node is None:
             self.states.pop(name, None)
+            self._ordered = None
             return
         uid = _uid(node)
         reported = self.reports.get(uid)
         mechanisms: tuple[MechanismReport, ...] = reported.mechanisms if reported is not None else ()
         known = self.states.get(name)
         if known is not None and known.mechanisms == mechanisms:
+            if known.node is node or _planned_by(known.node) == _planned_by(node):
+                return
             mechanisms = known.mechanisms
-        if known is not None and known.node is node and known.mechanisms is mechanisms:
-            return
         phase = node.status.phase if node.status is not None else "expected"
         self.states[name] = NodeState(node, uid, phase, mechanisms)
+        self._ordered = None
+
+    def ordered(self) -> tuple[NodeState, ...]:
+        """All of them by name; the same tuple until one changes."""
+        if self._ordered is None:
+            self._ordered = tuple(state for _, state in sorted(self.states.items()))
+        return self._ordered
 
     def refresh(self, name: str, at: str, draft: Draft) -> None:
         """Write the node's status if it says something new."""
@@ -220,6 +229,20 @@ class Nodes:
     def _groups(self, node: Node) -> set[tuple[str, str]]:
         sites = (site.partition(":") for site in self.rows.sites_of(node))
         return {(kind.capitalize(), name) for kind, _, name in sites if name}
+
+
+def _planned_by(node: Node) -> tuple[object, ...]:
+    """What planning reads of a node; generations, conditions and times are no news to it."""
+    status = node.status
+    seen = status and (
+        status.uid,
+        status.phase,
+        status.hardware,
+        status.accelerators,
+        status.sensors,
+        status.mechanisms,
+    )
+    return node.spec, node.metadata.labels, seen
 
 
 def _uid(node: Node | None) -> str:

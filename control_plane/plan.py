@@ -114,8 +114,8 @@ class PlanQueue:
         component: Callable[[Key], Component | None],
     ) -> list[Effect]:
         """Begin a plan if there is something to plan and none is being made."""
-        keys = [key for key in self.wanted if key not in self.blocked]
-        if self.plan or not keys:
+        keys = [] if self.plan else [key for key in self.wanted if key not in self.blocked]
+        if not keys:
             return []
         if now_s < self.not_before_s:
             return [WakeAt(event_id, self.not_before_s, Timer("plan"))]

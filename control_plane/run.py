@@ -56,8 +56,9 @@ QUEUE_MAX = 20_000
 IN_FLIGHT_MAX = 200
 PAUSES_S = (1.0, 2.0, 5.0, 10.0, 30.0)
 """Before the second, third, … life in a row."""
-SWITCH_S = 0.001
-"""How long the planner's thread may hold the interpreter while the event loop waits."""
+SWITCH_S = 0.0001
+"""How long another thread may hold the interpreter while the event loop waits for it; the loop gives it up with each
+system call, so this is what a message costs while a plan is made."""
 
 
 @dataclass

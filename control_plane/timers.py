@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 
 from .effects import Timer
 
+GRAIN_S = 0.001
+
 
 @dataclass
 class Timers:
@@ -42,7 +44,9 @@ class Timers:
         if self._handle is not None:
             self._handle.cancel()
         self._handle_s = at_s
-        self._handle = asyncio.get_running_loop().call_later(max(at_s - self.clock(), 0.0), self._run)
+        # Loops count milliseconds: woken a little early, it would spin until the time has come.
+        delay_s = max(at_s - self.clock(), 0.0) + GRAIN_S
+        self._handle = asyncio.get_running_loop().call_later(delay_s, self._run)
 
     def _run(self) -> None:
         self._handle, self._handle_s = None, float("inf")

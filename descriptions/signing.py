@@ -14,6 +14,7 @@ import os
 import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import msgspec
@@ -42,7 +43,7 @@ class SigningKey:
 
     private: Ed25519PrivateKey = field(repr=False)
 
-    @property
+    @cached_property
     def kid(self) -> str:
         """The first 16 hexadecimal digits of the SHA-256 of the public key."""
         return hashlib.sha256(self.private.public_key().public_bytes_raw()).hexdigest()[:16]
