@@ -250,9 +250,13 @@ def test_a_replaced_replica_is_no_sibling_of_its_successor() -> None:
     assert decide(there, [need()], POLICIES).decisions[0].unplaced == 1
     assert chosen(decide(there, [need(replaces=("app.part.1",))], POLICIES).decisions[0]) == ["n1"]
     # Nor when the successor is committed and starting, and another need looks.
-    successor = placed("part", "n1", 2, replaces="app.part.1", phase="starting")
+    successor = placed("part", "n2", 2, replaces="app.part.1", phase="starting")
     later = replace(there, nodes=(node("n1"), node("n2")), placements=(*there.placements, successor))
-    assert chosen(decide(later, [need()], POLICIES).decisions[0]) == ["n2"]
+    assert chosen(decide(later, [need()], POLICIES).decisions[0]) == ["n1"]
+    # Unless it never gets ready and is stopped: then the old one counts again.
+    stopped = placed("part", "n2", 2, replaces="app.part.1", wanted="stop")
+    failed = replace(later, placements=(*there.placements, stopped))
+    assert chosen(decide(failed, [need()], POLICIES).decisions[0]) == ["n2"]
 
 
 def test_a_stopping_replica_of_a_deleted_application_still_holds_its_node() -> None:
