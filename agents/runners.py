@@ -20,6 +20,7 @@ from typing import TypeVar
 from ..descriptions.errors import PluginError, ProtocolError, RefusedError, ShoalError
 from ..descriptions.mechanism import MechanismCommand, Outcome
 from ..mechanisms.mechanism import Mechanism
+from ..mechanisms.offers import check_offer
 from ..mechanisms.runner import Host, Observation, Runner
 from .reconcile_events import Event, Observed, StartFinished, StartReplica, StopReplica
 
@@ -131,10 +132,7 @@ class Runners:
         """Apply a command that the mechanism offers; errors come back as outcomes."""
 
         def make(one: Mechanism) -> Outcome:
-            offered = {option.verb for option in one.options().verbs}
-            if command.verb not in offered:
-                listed = ", ".join(sorted(offered)) or "nothing"
-                raise RefusedError(f"{mechanism} offers {listed} here, not {command.verb!r}")
+            check_offer(mechanism, one.options(), command)
             return one.apply(command)
 
         try:

@@ -231,7 +231,7 @@ def test_a_runner_that_cannot_be_opened_ends_the_start(folder: Path) -> None:
     world.disk.close()
 
 
-WRONG = "setSpeed: argument 'speed': Expected `int`, got `str`"
+WRONG = 'fan setSpeed: speed is "fast", expected integer'
 
 
 # --- calls ----------------------------------------------------------------------------------------------------------
