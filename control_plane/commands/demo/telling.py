@@ -91,9 +91,9 @@ class SilentTeller:
 
     def failed(self, reason: str, logs: dict[str, str]) -> None:
         """On standard error."""
-        errors.print(f"[red]failed:[/] {escape(reason)}", soft_wrap=True)
         for name, text in logs.items():
             errors.print(f"[bold]── {name}[/]\n{escape(text)}", soft_wrap=True)
+        errors.print(f"[red]failed:[/] {escape(reason)}", soft_wrap=True)
 
     def stay(self, url: str, token_file: Path, summary: dict[str, Any]) -> None:
         """Nothing."""
