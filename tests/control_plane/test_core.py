@@ -8,6 +8,11 @@ from .harness import Harness
 from .kinds import a_model, a_node, a_slice, an_app
 
 
+def phase(world: Harness, node: str) -> str:
+    """What the control plane holds of a node now."""
+    return world.core.nodes.states[node].phase
+
+
 def test_two_replicas_are_placed_and_become_ready(world: Harness) -> None:
     world.start(a_slice())
     world.join(a_node("n1"), a_node("n2"))
@@ -106,10 +111,10 @@ def test_a_killed_node_is_suspect_then_lost_then_replaced(world: Harness) -> Non
     world.advance(30.0)
     world.kill("n1")
     world.advance(15.0)
-    assert world.core.nodes.states["n1"].phase == "suspect"
+    assert phase(world, "n1") == "suspect"
     assert world.placements() == {"app.web.1": "n1", "app.web.2": "n2"}
     world.advance(16.0)
-    assert world.core.nodes.states["n1"].phase == "lost"
+    assert phase(world, "n1") == "lost"
     world.advance(55.0)
     assert world.running("web") == [("app.web.2", "n2")]
     world.advance(10.0)
@@ -121,7 +126,7 @@ def test_a_will_makes_a_node_suspect_at_once(world: Harness) -> None:
     fleet(world)
     world.advance(10.0)
     world.kill("n1", will=True)
-    assert world.core.nodes.states["n1"].phase == "suspect"
+    assert phase(world, "n1") == "suspect"
 
 
 RETURNS = {
@@ -288,9 +293,9 @@ def test_after_a_restart_lost_verdicts_wait_for_the_longest_lease(world: Harness
     world.kill("n1")
     world.restart()
     world.advance(119.0)
-    assert world.core.nodes.states["n1"].phase == "suspect"
+    assert phase(world, "n1") == "suspect"
     world.advance(2.0)
-    assert world.core.nodes.states["n1"].phase == "lost"
+    assert phase(world, "n1") == "lost"
     assert world.running("web") == [("app.web.2", "n2")]
 
 
