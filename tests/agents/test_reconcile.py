@@ -9,6 +9,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from shoal.agents.mark import Mark
 from shoal.agents.reconcile import PROMOTE_S, REPLICAS_MAX, Reconciler
 from shoal.agents.reconcile_events import (

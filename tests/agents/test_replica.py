@@ -7,6 +7,7 @@ from random import Random
 
 import msgspec
 import pytest
+
 from shoal.agents.failures import Failures
 from shoal.agents.reconcile_events import StartFinished
 from shoal.agents.replica import DRAIN_S, STOP_AGAIN_S, STOP_S, Allowed, Replica, Start, Stop, mechanism_of
