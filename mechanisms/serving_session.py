@@ -31,6 +31,8 @@ PLUGINS = {"onnx": "onnx", "tflite": "litert", "python": "python"}
 MIB = 1024 * 1024
 SWAP_S = 20.0
 SWAP_LOOK_S = 0.1
+DYING_S = 0.05
+"""A process whose sockets are closed already may still look alive for an instant."""
 REVIVE_S = 5.0
 """Between two attempts to start a gateway that components need."""
 
@@ -159,6 +161,7 @@ class ServingSession:
         try:
             reports = await self.gateway.reports()
         except TransportError:
+            await asyncio.sleep(DYING_S)
             if self.gateway.is_up:
                 raise
             return ()  # it ended while it was asked
