@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import lru_cache
 
 from .kernel import Kernel
 from .network import Arrived, Connection, Network
 from .packets import Connack, Connect, Disconnect, Packet, Ping, Puback, Publish, Reset, Will
+from .topic_tree import TopicTree
 
 IN_FLIGHT_MAX = 20
 QUEUE_MAX = 1000
@@ -22,18 +22,6 @@ SESSION_EXPIRY_S = 3600.0
 
 Access = Callable[[str, str, bool], bool]
 """(user name, topic or filter, is it a write) → allowed."""
-
-
-@lru_cache(maxsize=65536)
-def matches(topic_filter: str, topic: str) -> bool:
-    """Say whether a topic is covered by a filter (MQTT 3.1.1, section 4.7)."""
-    wanted, given = topic_filter.split("/"), topic.split("/")
-    for index, level in enumerate(wanted):
-        if level == "#":
-            return True
-        if index >= len(given) or level not in ("+", given[index]):
-            return False
-    return len(wanted) == len(given)
 
 
 @dataclass(eq=False)
@@ -44,6 +32,9 @@ class Session:
     username: str
     clean: bool
     subscriptions: dict[str, int]
+    """Filter → QoS."""
+    places: dict[str, int] = field(default_factory=dict)
+    """Filter → its number in the tree of subscriptions."""
     connection: Connection | None = None
     will: Will | None = None
     keepalive_s: float = 30.0
@@ -89,8 +80,10 @@ class Broker:
         self._sessions: dict[str, Session] = {}
         self._of_connection: dict[Connection, Session] = {}
         self.retained: dict[str, Publish] = {}
+        self._retained_topics: TopicTree[str] = TopicTree()
+        self._retained_places: dict[str, int] = {}
+        self._subscriptions: TopicTree[tuple[Session, int]] = TopicTree()
         self._saved = Saved(0.0, {}, ())
-        self._routes: dict[str, tuple[tuple[Session, int], ...]] = {}
         self.is_up = True
         self.dropped = 0
         """Publications that a full queue swallowed."""
@@ -112,7 +105,6 @@ class Broker:
     def start(self, store: str) -> None:
         """Come back with the store `kept`, `rolledBack` to the last regular save, or `wiped`."""
         self.is_up = True
-        self._routes.clear()
         if store == "wiped":
             self._saved = Saved(self._kernel.now_s, {}, ())
         if store != "kept":
@@ -137,10 +129,12 @@ class Broker:
 
     def _restore(self, saved: Saved) -> None:
         self.retained = dict(saved.retained)
-        self._sessions = {
-            client: Session(client, username, False, dict(subscriptions), queue=deque(queue))
-            for client, username, subscriptions, queue in saved.sessions
-        }
+        self._retained_topics, self._subscriptions = TopicTree(), TopicTree()
+        self._retained_places = {topic: self._retained_topics.put(topic, topic) for topic in self.retained}
+        self._sessions = {}
+        for client, username, subscriptions, queue in saved.sessions:
+            session = self._sessions[client] = Session(client, username, False, {}, queue=deque(queue))
+            self._subscribe(session, dict(subscriptions))
 
     # Packets.
 
@@ -189,24 +183,26 @@ class Broker:
             self._end(session.connection, tell=True)  # take-over: the old connection's will is published
         present = session is not None and not packet.clean and now_s - session.gone_s <= SESSION_EXPIRY_S
         if session is None or not present:
+            if session is not None:
+                self._subscribe(session, {})
             session = Session(packet.client, packet.username, packet.clean, {})
             self._sessions[packet.client] = session
         session.connection, session.will, session.clean = connection, packet.will, packet.clean
         session.keepalive_s, session.heard_s, session.username = packet.keepalive_s, now_s, packet.username
-        session.subscriptions = {
-            name: qos for name, qos in packet.subscriptions if self._check_access(packet.username, name, False)
-        }
-        self._routes.clear()
+        allowed = {name: qos for name, qos in packet.subscriptions if self._check_access(packet.username, name, False)}
+        self._subscribe(session, allowed)
         self._of_connection[connection] = session
         self.connected(packet.client)
         self._kernel.after(1.5 * packet.keepalive_s, self, KeepaliveDue(connection))
         if packet.birth is not None:
             self._accept(session, packet.birth)
         self._network.send(connection, Connack(True, present), upwards=False)
-        for topic in sorted(self.retained):
-            qos = max((qos for name, qos in session.subscriptions.items() if matches(name, topic)), default=-1)
-            if qos >= 0:
-                self._deliver(session, self.retained[topic], min(qos, self.retained[topic].qos), retain=True)
+        found: dict[str, int] = {}
+        for name, qos in session.subscriptions.items():
+            for topic in self._retained_topics.covered(name):
+                found[topic] = max(qos, found.get(topic, 0))
+        for topic in sorted(found):
+            self._deliver(session, self.retained[topic], min(found[topic], self.retained[topic].qos), retain=True)
         self._pump(session)
 
     def _published(self, session: Session, connection: Connection, packet: Publish) -> None:
@@ -225,23 +221,31 @@ class Broker:
         topic = packet.topic
         if packet.retain:
             self._save_if_due()
-            if packet.payload:
-                self.retained[topic] = packet
-            else:
-                self.retained.pop(topic, None)
-        found = self._routes.get(topic)
-        if found is None:
-            found = self._routes[topic] = tuple(self._subscribers(topic))
-        for session, qos in found:
-            self._deliver(session, packet, min(packet.qos, qos), retain=False)
+            self._retain(packet)
+        heard: dict[Session, int] = {}
+        for session, qos in self._subscriptions.hearing(topic):
+            heard[session] = max(qos, heard.get(session, 0))
+        for session, qos in heard.items():
+            self._deliver(session, packet, min(qos, packet.qos), retain=False)
 
-    def _subscribers(self, topic: str) -> list[tuple[Session, int]]:
-        found = []
-        for session in self._sessions.values():
-            qos = max((qos for name, qos in session.subscriptions.items() if matches(name, topic)), default=-1)
-            if qos >= 0:
-                found.append((session, qos))
-        return found
+    def _retain(self, packet: Publish) -> None:
+        topic = packet.topic
+        if packet.payload:
+            if topic not in self.retained:
+                self._retained_places[topic] = self._retained_topics.put(topic, topic)
+            self.retained[topic] = packet
+        elif topic in self.retained:
+            self._retained_topics.remove(topic, self._retained_places.pop(topic))
+            del self.retained[topic]
+
+    def _subscribe(self, session: Session, subscriptions: dict[str, int]) -> None:
+        """Let these be all that the session hears."""
+        if subscriptions == session.subscriptions:
+            return
+        for name, number in session.places.items():
+            self._subscriptions.remove(name, number)
+        session.subscriptions = subscriptions
+        session.places = {name: self._subscriptions.put(name, (session, qos)) for name, qos in subscriptions.items()}
 
     def _deliver(self, session: Session, packet: Publish, qos: int, *, retain: bool) -> None:
         if qos == 0:
@@ -287,7 +291,7 @@ class Broker:
         session.in_flight.clear()
         will, session.will = session.will, None
         if session.clean:
+            self._subscribe(session, {})
             self._sessions.pop(session.client, None)
-            self._routes.clear()
         if will is not None:
             self._accept(session, Publish(will.topic, will.payload, will.qos, will.retain))

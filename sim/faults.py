@@ -134,7 +134,8 @@ class Faults:
         self._world.note(FaultEnded(active.fault.kind, active.targets))
 
     def _strike(self, fault: FaultOptions, *, chance: bool) -> None:
-        busy = {name for active in self._active.values() for name in active.targets}
+        others = (one for one in self._active.values() if chance or one.fault.kind == fault.kind)
+        busy = {name for active in others for name in active.targets}
         targets = [machine for machine in self._targets(fault.targets) if machine.name not in busy]
         struck = self._break(fault, targets)
         if struck is None:

@@ -26,6 +26,8 @@ BLUE, ORANGE, GREEN, RED, PURPLE, SKY, GREY = (
 LANE_IN = 0.85
 """Height of one component's lane, inches."""
 BAR_IN = 0.24
+GAP_IN = 0.3
+"""Between two lanes, for a title."""
 LANES_MAX = 12
 
 
@@ -53,10 +55,10 @@ def draw(simulated: Simulated, path: Path) -> None:
     kinds = sorted({bar.kind for bar in bars})
     heights = [1.6, *([LANE_IN] * len(names)), max(BAR_IN * len(kinds), 0.3)]
     with mpl.rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):
-        figure, axes = pyplot.subplots(
-            len(heights), 1, sharex=True, figsize=(12, 1.45 * sum(heights) + 1.2), height_ratios=heights,
-            layout="constrained",
-        )  # fmt: skip
+        height_in = sum(heights) + GAP_IN * len(heights) + 0.9
+        figure, axes = pyplot.subplots(len(heights), 1, sharex=True, figsize=(12, height_in), height_ratios=heights)
+        space = GAP_IN * len(heights) / sum(heights)
+        figure.subplots_adjust(0.11, 0.45 / height_in, 0.985, 1 - 0.65 / height_in, hspace=space)
         _nodes(axes[0], world.samples, result.nodes)
         for axis, name in zip(axes[1:-1], names, strict=True):
             _lane(axis, world, name)
@@ -71,7 +73,8 @@ def draw(simulated: Simulated, path: Path) -> None:
             f"{result.scenario}, seed {result.seed}: {result.nodes} nodes, {result.simulated_s / 60:.0f} minutes at "
             f"{result.ratio:,.0f} × real time; {verdict}"
         )
-        figure.suptitle(told[:140], fontsize=11, color=RED if result.violation else "black")
+        color = RED if result.violation else "black"
+        figure.text(0.008, 1 - 0.25 / height_in, told[:150], fontsize=11, color=color, va="center")
         figure.savefig(path, dpi=130, metadata={"Software": "shoal sim", "Description": result.trace_hash})
         pyplot.close(figure)
 
@@ -147,9 +150,9 @@ def _middle(axis: Axes, world: World, first: Axes) -> None:
     leader = [(sample.at_s / 60, not sample.leads) for sample in world.samples]
     for states, color, label in ((broker, RED, "broker down"), (leader, PURPLE, "no control plane")):
         for start, end in _spans(states):
-            axis.axvspan(start, end, color=color, alpha=0.13, linewidth=0)
+            axis.axvspan(start, end, color=color, alpha=0.2, linewidth=0)
         if axis is first:
-            axis.fill_between([], [], color=color, alpha=0.13, label=label)
+            axis.fill_between([], [], color=color, alpha=0.2, label=label)
 
 
 def _spans(states: Sequence[tuple[float, bool]]) -> list[tuple[float, float]]:

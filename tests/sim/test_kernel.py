@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shoal.sim.clock import WALL_ORIGIN_S, Clock
-from shoal.sim.disk import Disk
+from shoal.sim.disk import Disk, Journal
 from shoal.sim.kernel import Kernel
 
 
@@ -85,18 +85,42 @@ def test_synced_writes_survive_and_unsynced_ones_may_not() -> None:
 
 
 def test_a_bad_medium_tears_what_was_not_synced_and_rots_what_was() -> None:
-    torn, rotten = set(), set()
+    torn = set()
     for seed in range(40):
-        disk = Disk(torn_rate=1.0, rot_rate=1.0)
+        disk = Disk(torn_rate=1.0)
         disk.write("rots", b"abcdef")
         disk.sync()
         disk.write("tears", b"abcdef")
         disk.crash(Kernel(seed).random)
         torn.add(disk.read("tears"))
-        rotten.add(disk.read("rots"))
+        assert disk.read("rots") == b"abcdef"
+        disk.rot(Kernel(seed).random)
     assert None in torn
     assert any(value is not None and len(value) < 6 for value in torn)
-    assert b"abcdef" not in rotten
+
+
+def test_rot_flips_one_bit() -> None:
+    disk = Disk()
+    disk.write("a", b"abcdef")
+    disk.sync()
+    disk.rot(Kernel(1).random)
+    rotten = disk.read("a") or b""
+    assert len(rotten) == 6
+    assert sum((old ^ new).bit_count() for old, new in zip(b"abcdef", rotten, strict=True)) == 1
+
+
+def test_a_journal_keeps_its_first_transactions_whole() -> None:
+    kept = set()
+    for seed in range(40):
+        journal = Journal()
+        journal.write({"a": b"0", "b": b"0"})
+        journal.sync()
+        for number in (b"1", b"2", b"3"):
+            journal.write({"a": number, "b": number})
+        journal.write({"b": None})
+        journal.crash(Kernel(seed).random)
+        kept.add((journal.read("a"), journal.read("b")))
+    assert kept == {(b"0", b"0"), (b"1", b"1"), (b"2", b"2"), (b"3", b"3"), (b"3", None)}
 
 
 def test_a_full_disk_refuses_and_keeps_what_it_has() -> None:

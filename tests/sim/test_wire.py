@@ -3,28 +3,70 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from shoal.sim.broker import IN_FLIGHT_MAX, QUEUE_MAX, matches
+from shoal.sim.broker import IN_FLIGHT_MAX, QUEUE_MAX
 from shoal.sim.network import Quality
+from shoal.sim.topic_tree import TopicTree
 
 from .wire_world import Wire
 
+FILTERS = [
+    pytest.param("a/b", "a/b", True, id="same"),
+    pytest.param("a/+", "a/b", True, id="one level"),
+    pytest.param("a/+", "a/b/c", False, id="one level is one"),
+    pytest.param("a/#", "a/b/c", True, id="all below"),
+    pytest.param("a/#", "a", True, id="and the level itself"),
+    pytest.param("+/up/#", "n1/up/hb", True, id="both"),
+    pytest.param("+/up/#", "n1/down/hb", False, id="other branch"),
+    pytest.param("a/b/c", "a/b", False, id="shorter"),
+    pytest.param("#", "a/b", True, id="everything"),
+]
 
-@pytest.mark.parametrize(
-    ("topic_filter", "topic", "expected"),
-    [
-        pytest.param("a/b", "a/b", True, id="same"),
-        pytest.param("a/+", "a/b", True, id="one level"),
-        pytest.param("a/+", "a/b/c", False, id="one level is one"),
-        pytest.param("a/#", "a/b/c", True, id="all below"),
-        pytest.param("a/#", "a", True, id="and the level itself"),
-        pytest.param("+/up/#", "n1/up/hb", True, id="both"),
-        pytest.param("+/up/#", "n1/down/hb", False, id="other branch"),
-        pytest.param("a/b/c", "a/b", False, id="shorter"),
-    ],
-)
+
+@pytest.mark.parametrize(("topic_filter", "topic", "expected"), FILTERS)
 def test_filters(topic_filter: str, topic: str, expected: bool) -> None:
-    assert matches(topic_filter, topic) is expected
+    subscriptions: TopicTree[str] = TopicTree()
+    subscriptions.put(topic_filter, "x")
+    assert (subscriptions.hearing(topic) == ["x"]) is expected
+    topics: TopicTree[str] = TopicTree()
+    topics.put(topic, "x")
+    assert (topics.covered(topic_filter) == ["x"]) is expected
+
+
+LEVEL = st.sampled_from(["a", "b", "c"])
+TOPIC = st.lists(LEVEL, min_size=1, max_size=4).map("/".join)
+FILTER = st.tuples(st.lists(st.one_of(LEVEL, st.just("+")), min_size=1, max_size=4), st.booleans()).map(
+    lambda made: "/".join([*made[0], "#"] if made[1] else made[0])
+)
+
+
+def covers(topic_filter: str, topic: str) -> bool:
+    """The rule, level by level, as the standard has it."""
+    wanted, given = topic_filter.split("/"), topic.split("/")
+    if wanted[-1] == "#":
+        return len(given) >= len(wanted) - 1 and all(w in ("+", g) for w, g in zip(wanted[:-1], given, strict=False))
+    return len(wanted) == len(given) and all(w in ("+", g) for w, g in zip(wanted, given, strict=True))
+
+
+@given(st.lists(FILTER, max_size=8), st.lists(TOPIC, max_size=8), st.data())
+def test_trees_find_what_the_rule_says(filters: list[str], topics: list[str], data: st.DataObject) -> None:
+    heard: TopicTree[str] = TopicTree()
+    numbers = [heard.put(one, one) for one in filters]
+    kept: TopicTree[str] = TopicTree()
+    for topic in topics:
+        kept.put(topic, topic)
+    for topic in topics:
+        assert heard.hearing(topic) == [one for one in filters if covers(one, topic)]
+    for one in filters:
+        assert kept.covered(one) == [topic for topic in topics if covers(one, topic)]
+    if filters:
+        gone = data.draw(st.integers(0, len(filters) - 1))
+        heard.remove(filters[gone], numbers[gone])
+        left = filters[:gone] + filters[gone + 1 :]
+        for topic in topics:
+            assert heard.hearing(topic) == [one for one in left if covers(one, topic)]
 
 
 def test_publications_arrive_in_order_and_are_acknowledged() -> None:
