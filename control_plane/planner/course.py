@@ -40,6 +40,11 @@ class Event:
     reason: str
     is_unplaced: bool = False
 
+    @property
+    def what(self) -> tuple[object, ...]:
+        """All but the reason, whose numbers may differ where nothing else does."""
+        return (self.key, self.replica, self.before, self.after, self.is_unplaced)
+
 
 class Course:
     """A snapshot on its way; `outdated` are components whose replicas must be brought to a new description."""

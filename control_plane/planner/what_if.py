@@ -34,11 +34,11 @@ def what_if(
 ) -> WhatIf:
     """`changed` are whole objects as they would be; `removed` are kinds with names."""
     after = changed_snapshot(snapshot, changed, removed)
-    anyway = Counter(_events(snapshot, frozenset(), policies, seed))
+    anyway = Counter(event.what for event in _events(snapshot, frozenset(), policies, seed))
     events = []
     for event in _events(after, outdated(snapshot, after), policies, seed):
-        if anyway[event]:
-            anyway[event] -= 1
+        if anyway[event.what]:
+            anyway[event.what] -= 1
         else:
             events.append(event)
     changes = tuple(_change(event) for event in events)

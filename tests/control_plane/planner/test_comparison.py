@@ -38,4 +38,6 @@ def test_the_better_node_is_another_one_with_a_higher_total() -> None:
     assert planner.better_node(there, there.placements[0]) == "n3"
     best = replace(there, placements=(placed("part", "n3", cpu=1),))
     assert planner.better_node(best, best.placements[0]) == ""
+    equal = snapshot([node("n1"), node("n2")], app(part(cpu=1)), placements=[placed("part", "n2", cpu=1)])
+    assert planner.better_node(equal, equal.placements[0]) == "", "an equal one is not worth a move"
     assert planner.decide(there, [need()]) == Planner(Policies()).decide(there, [need()]), "asking changes nothing"

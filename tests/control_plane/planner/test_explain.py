@@ -119,6 +119,11 @@ def test_a_running_component_is_explained_without_itself() -> None:
     )
 
 
+def test_what_a_component_holds_itself_does_not_stand_in_its_way() -> None:
+    there = snapshot([node("n1")], app(part(cpu=3)), placements=[placed("part", "n1", cpu=3)])
+    assert told(there, "n1").nodes[0].feasible
+
+
 def test_what_runs_on_a_node_that_refuses_now_is_told_so() -> None:
     there = replace(three_nodes(), placements=(placed("part", "n3"),))
     assert told(there, "n3").summary.startswith(

@@ -62,7 +62,7 @@ def test_a_state_that_changes_around_the_same_node_is_read(changed: dict[str, An
 
 def test_an_edited_description_counts_for_replicas_without_a_reservation_alone() -> None:
     there = snapshot([node("n1")], app(part(cpu=1), part("other", cpu=3)))
-    smaller = app(part(cpu=1), part("other", cpu=1))
+    smaller = app(part(cpu=2), part("other", cpu=1))
     unknown = replace(there, placements=(placed("other", "n1", reserved=None),))
     full = replace(unknown, applications=(app(part(cpu=2), part("other", cpu=3)),))
     assert nodes_after(full, full) == []

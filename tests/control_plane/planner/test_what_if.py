@@ -94,8 +94,11 @@ def test_what_finds_no_node_is_told_with_the_reason() -> None:
 def test_what_would_happen_anyway_is_not_told() -> None:
     there = running(part(cpu=3, replicas=4))
     assert len(there.placements) == 3
-    # The fourth replica finds no node with the change as without it.
+    # The fourth replica finds no node with the change as without it, whatever the reason says.
     assert changes(there, Slice.model_validate({"metadata": {"name": "slice"}, "spec": {"currency": "CHF"}})) == []
+    assert changes(there, node("n4", cordoned=True).node) == []
+    told = what_if(there, [app(part(cpu=3, replicas=6))], policies=POLICIES)
+    assert [one.change for one in told.changes] == ["unplaced"] * 2
 
 
 def test_policies_may_change_too() -> None:
