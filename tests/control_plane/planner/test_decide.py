@@ -381,6 +381,13 @@ def test_an_unknown_policy_or_wrong_options_let_the_built_in_decide_and_are_told
     ]
 
 
+def test_the_built_in_stands_in_with_the_weight_of_what_it_replaces() -> None:
+    there = snapshot([node("n1")], app(part(), policies=[{"use": "gone", "weight": 3}, {"use": "cheapest"}]))
+    record = record_of(decide(there, [need()], Policies()).decisions[0])
+    assert [(one.name, one.weight) for one in record.policies] == [("gone", 3.0), ("cheapest", 1.0), ("balanced", 3.0)]
+    assert record.scoring == ("cheapest", "balanced")
+
+
 def test_weights_count() -> None:
     nodes = [node("n1", price=1.0), node("n2", price=0.1)]
     parts = part(cpu=1, memory=MIB)
