@@ -24,6 +24,7 @@ from typing import Any
 
 import aiohttp
 import msgspec
+import psutil
 
 from ..descriptions.errors import TransportError
 from ..descriptions.kinds import Node
@@ -65,6 +66,12 @@ class Bench:
     uids: tuple[str, ...] = ()
     url: str = ""
     token: str = ""
+    control_plane: psutil.Process | None = None
+
+    def cpu_s(self) -> float:
+        """What the control plane has used of all cores."""
+        times = self.control_plane.cpu_times() if self.control_plane is not None else None
+        return times.user + times.system if times is not None else 0.0
 
     @property
     def log(self) -> Path:
@@ -129,7 +136,8 @@ def _control_plane(bench: Bench, broker: Mosquitto) -> Iterator[None]:
     profile = os.environ.get("SHOAL_BENCH_PROFILE", "")
     module = ["-m", "cProfile", "-o", profile] if profile else []
     command = [sys.executable, *module, "-m", "shoal", "control-plane", "--ready-file", str(ready)]
-    with _process(command, bench.folder / "control-plane.log", environment):
+    with _process(command, bench.folder / "control-plane.log", environment) as process:
+        bench.control_plane = psutil.Process(process.pid)
         _wait_for(ready, bench.folder / "control-plane.log")
         bench.url = ready.read_text()
         yield
@@ -150,11 +158,11 @@ def _fleet(bench: Bench, broker: Mosquitto) -> Iterator[None]:
 
 
 @contextmanager
-def _process(command: Sequence[str], log: Path, environment: dict[str, str]) -> Iterator[None]:
+def _process(command: Sequence[str], log: Path, environment: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
     with log.open("ab") as file:
         process = subprocess.Popen(command, stdout=file, stderr=file, env=environment)
     try:
-        yield
+        yield process
     finally:
         process.send_signal(signal.SIGTERM)
         try:
@@ -183,7 +191,9 @@ async def _session(bench: Bench) -> AsyncIterator[aiohttp.ClientSession]:
 async def _measure(bench: Bench, changes_per_s: int, seconds: float) -> list[Figure]:
     async with _session(bench) as session:
         placed_s = await _place_all(bench, session)
+        before_s, began_s = bench.cpu_s(), time.monotonic()
         answered, latencies_ms = await _change_evenly(bench, session, changes_per_s, seconds)
+        cores = (bench.cpu_s() - before_s) / (time.monotonic() - began_s)
         delays_ms = await _delays(bench, answered)
         all_s = await _change_all(bench, session)
     missing = len(answered) - len(delays_ms)
@@ -193,6 +203,7 @@ async def _measure(bench: Bench, changes_per_s: int, seconds: float) -> list[Fig
         Figure("changes not seen in reports", missing, "", {"<=": 0}),
         Figure("desired to reported, p50", _quantile(delays_ms, 0.5), "ms", {"<": 50}),
         Figure("desired to reported, p99", _quantile(delays_ms, 0.99), "ms", {"<": 500}),
+        Figure("cores used by the control plane", cores, ""),
         Figure("API meanwhile, p50", _quantile(latencies_ms, 0.5), "ms"),
         Figure("API meanwhile, p99", _quantile(latencies_ms, 0.99), "ms", {"<": 100}),
         Figure("all nodes at once, to the last", all_s, "s"),

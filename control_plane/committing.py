@@ -16,7 +16,7 @@ import msgspec
 from ..descriptions.kinds import Rollout
 from .component_state import DESIRED_KIND, ComponentState, DesiredMark, Revision
 from .documents import to_document, with_status
-from .effects import BumpEpoch, Commit, Delete, Put, PutStatus, StoreStream
+from .effects import BumpEpoch, Commit, Delete, Put, PutStatus, StoreStream, Write
 from .inputs import Committed, EpochBumped, Event, StreamStored
 from .placement import Placement
 from .planner.snapshot import Decision
@@ -78,46 +78,52 @@ class Committer:
                 self.report(event)
 
     def _write(self, tx: Transaction, jobs: Sequence[Job]) -> list[Event]:
-        return [self._do(tx, job) for job in jobs]
+        """Do all of them; commits that follow each other write each row once, as the last of them has it."""
+        events: list[Event] = []
+        commits: list[Commit] = []
+        for job in jobs:
+            if isinstance(job, Commit):
+                commits.append(job)
+                continue
+            events += self._commit(tx, commits)
+            commits.clear()
+            events.append(self._stream(tx, job) if isinstance(job, StoreStream) else self._bump(tx, job))
+        return [*events, *self._commit(tx, commits)]
 
-    def _do(self, tx: Transaction, job: Job) -> Event:
-        match job:
-            case Commit():
-                return self._commit(tx, job)
-            case StoreStream():
-                return self._stream(tx, job)
-            case BumpEpoch():
-                tx.raise_generation(job.generation_min)
-                return EpochBumped(self.new_id("epoch"), tx.bump_epoch(job.epoch_min).epoch)
+    def _commit(self, tx: Transaction, commits: Sequence[Commit]) -> list[Event]:
+        if not commits:
+            return []
+        writes = {_row_of(write): write for commit in commits for write in commit.writes}
+        puts = [StorePut(*row, document_of(write.value)) for row, write in writes.items() if isinstance(write, Put)]
+        puts += self._statuses(tx, [write for write in writes.values() if isinstance(write, PutStatus)])
+        generations = [tuple((draft.node_uid, tx.next_generation()) for draft in one.desired) for one in commits]
+        puts += _marks(commits, generations)
+        self.own_versions.update(row.resource_version for row in tx.put_many(puts))
+        self._delete(tx, commits, [row for row, write in writes.items() if isinstance(write, Delete)])
+        tx.append_decisions(_decision(decision) for commit in commits for decision in commit.decisions)
+        return [
+            Committed(self.new_id("committed"), commit.commit, tx.version, given)
+            for commit, given in zip(commits, generations, strict=True)
+        ]
 
-    def _commit(self, tx: Transaction, commit: Commit) -> Committed:
-        puts = [*self._puts(tx, commit)]
-        generations = []
-        for draft in commit.desired:
-            generation = tx.next_generation()
-            generations.append((draft.node_uid, generation))
-            mark = DesiredMark(draft.node_uid, generation, draft.digest)
-            puts.append(StorePut(DESIRED_KIND, draft.node_uid, msgspec.json.encode(mark)))
-        for row in tx.put_many(puts):
-            self.own_versions.add(row.resource_version)
-        for write in commit.writes:
-            if isinstance(write, Delete) and tx.get(write.kind, write.name) is not None:
-                tx.delete(write.kind, write.name)
-        for uid in commit.forget_streams:
+    def _statuses(self, tx: Transaction, writes: Sequence[PutStatus]) -> Iterator[StorePut]:
+        for kind in sorted({write.kind for write in writes}):
+            rows = tx.get_many(kind, [write.name for write in writes if write.kind == kind])
+            for write in writes:
+                if write.kind == kind and write.name in rows:
+                    yield StorePut(kind, write.name, with_status(rows[write.name], write.status))
+
+    def _delete(self, tx: Transaction, commits: Sequence[Commit], deleted: Sequence[tuple[str, str]]) -> None:
+        for kind in sorted({kind for kind, _ in deleted}):
+            tx.delete_many(kind, [name for one, name in deleted if one == kind])
+        gone = [uid for commit in commits for uid in commit.forget_streams]
+        for uid in gone:
             tx.forget_streams(uid)
-            if tx.get(DESIRED_KIND, uid) is not None:
-                tx.delete(DESIRED_KIND, uid)
-        tx.append_decisions(map(_decision, commit.decisions))
-        return Committed(self.new_id("committed"), commit.commit, tx.version, tuple(generations))
+        tx.delete_many(DESIRED_KIND, gone)
 
-    def _puts(self, tx: Transaction, commit: Commit) -> Iterator[StorePut]:
-        for write in commit.writes:
-            if isinstance(write, Put):
-                yield StorePut(kind_of(write.value), name_of(write.value), document_of(write.value))
-            elif isinstance(write, PutStatus):
-                row = tx.get(write.kind, write.name)
-                if row is not None:
-                    yield StorePut(write.kind, write.name, with_status(row, write.status))
+    def _bump(self, tx: Transaction, job: BumpEpoch) -> EpochBumped:
+        tx.raise_generation(job.generation_min)
+        return EpochBumped(self.new_id("epoch"), tx.bump_epoch().epoch)
 
     def _stream(self, tx: Transaction, job: StoreStream) -> StreamStored:
         try:
@@ -140,6 +146,19 @@ class Committer:
             for event in job.events
         )
         return StreamStored(self.new_id("stream"), job.node, job.stream, job.upto)
+
+
+def _row_of(write: Write) -> tuple[str, str]:
+    return (kind_of(write.value), name_of(write.value)) if isinstance(write, Put) else (write.kind, write.name)
+
+
+def _marks(commits: Sequence[Commit], generations: Sequence[tuple[tuple[str, int], ...]]) -> list[StorePut]:
+    """The newest document of each node."""
+    marks: dict[str, DesiredMark] = {}
+    for commit, given in zip(commits, generations, strict=True):
+        for draft, (uid, generation) in zip(commit.desired, given, strict=True):
+            marks[uid] = DesiredMark(uid, generation, draft.digest)
+    return [StorePut(DESIRED_KIND, uid, msgspec.json.encode(mark)) for uid, mark in marks.items()]
 
 
 def document_of(value: Placement | Revision | ComponentState | Rollout) -> bytes:

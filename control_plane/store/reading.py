@@ -31,6 +31,8 @@ from .records import (
 from .schema import audit, counters, decisions, events, idempotency, leader, objects, stream_positions, tombstones
 
 PAGE_ROWS_MAX = 10_000
+NAMES_PER_SELECT = 500
+"""Databases bound the parameters of a statement."""
 RECORD_BYTES_MAX = 16 * 1024 * 1024
 """A compressed decision record may unfold to this much."""
 
@@ -66,6 +68,15 @@ class ReadTransaction:
         """One object, or None."""
         row = self._connection.execute(ONE_OBJECT, {"of_kind": kind, "of_name": name}).first()
         return None if row is None else StoredObject(*row)
+
+    def get_many(self, kind: str, names: Sequence[str]) -> dict[str, StoredObject]:
+        """Those of these objects that exist, by name."""
+        found: dict[str, StoredObject] = {}
+        for start in range(0, len(names), NAMES_PER_SELECT):
+            chunk = names[start : start + NAMES_PER_SELECT]
+            wanted = select(objects).where(objects.c.kind == kind, objects.c.name.in_(chunk))
+            found |= {row.name: StoredObject(*row) for row in self._connection.execute(wanted)}
+        return found
 
     def get_by_uid(self, uid: str) -> StoredObject | None:
         """The live object with this uid, or None."""

@@ -17,7 +17,7 @@ from uuid import UUID
 from sqlalchemy import Connection, Table, bindparam, delete, insert, select, update
 
 from .errors import ConflictError, FencedError
-from .reading import ONE_OBJECT, ReadTransaction
+from .reading import NAMES_PER_SELECT, ONE_OBJECT, ReadTransaction
 from .records import (
     DOC_BYTES_MAX,
     MESSAGE_CHARS_MAX,
@@ -35,13 +35,12 @@ from .records import (
 )
 from .schema import audit, decisions, events, idempotency, leader, objects, stream_positions, tombstones
 
-NAMES_PER_SELECT = 500
 COMPRESSION_LEVEL = 1
 """zlib's fastest: decision records are JSON and shrink well at any level."""
 
 _ONE_TO_CHANGE = ONE_OBJECT.with_for_update()
 _INSERT_OBJECT = insert(objects)
-_APPEND = {table.name: insert(table) for table in (events, decisions, audit, idempotency)}
+_APPEND = {table.name: insert(table) for table in (events, decisions, audit, idempotency, tombstones)}
 _UPDATE_OBJECT = (
     update(objects)
     .where(objects.c.kind == bindparam("of_kind"), objects.c.name == bindparam("of_name"))
@@ -148,10 +147,24 @@ class Transaction(ReadTransaction):
         version = self._next_version()
         row = _columns(last) | {"version": version, "at_ms": self.now_ms}
         del row["updated_ms"]
-        self._connection.execute(insert(tombstones), [row])
-        self._pending.appended["tombstones"] += 1
+        self._append(tombstones, [row])
         self._pending.changes.append(Change(version, Operation.DELETE, last))
         return last
+
+    def delete_many(self, kind: str, names: Sequence[str]) -> list[StoredObject]:
+        """Delete those of these objects that exist; returns their last states, in order of name."""
+        gone = [row for _, row in sorted(self.get_many(kind, names).items())]
+        for chunk in _chunks([row.name for row in gone]):
+            self._connection.execute(delete(objects).where(objects.c.kind == kind, objects.c.name.in_(chunk)))
+        buried = []
+        for row in gone:
+            version = self._next_version()
+            columns = _columns(row) | {"version": version, "at_ms": self.now_ms}
+            del columns["updated_ms"]
+            buried.append(columns)
+            self._pending.changes.append(Change(version, Operation.DELETE, row))
+        self._append(tombstones, buried)
+        return gone
 
     def append_event(self, entry: EventEntry) -> Logged[EventEntry]:
         """Add one event; see `append_events`."""

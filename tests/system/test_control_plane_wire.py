@@ -63,6 +63,7 @@ def test_a_dead_node_is_replaced_and_gives_way_when_it_returns(plane: Plane) -> 
             await victim.crash()
             await eventually(lambda: node_phase(plane, first, "lost"))
             await until(lambda: running(agents).get(other) == ["app.web.2"])
+            await eventually(lambda: told_of(plane, "ReplicaLost"))
             told = await reasons(plane)
             assert told.index("NodeSuspect") < told.index("NodeLost") < told.index("ReplicaLost")
             await stack.enter_async_context(victim.connected())
