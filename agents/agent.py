@@ -268,8 +268,7 @@ class Agent:
             case core.SaveMark():
                 await self.disk.try_run(partial(self.disk.database.save_mark, effect.mark))
             case core.SaveDesired():
-                good = self.disk.database.good_digest()
-                await self.disk.try_run(partial(self.slots.save, effect.sealed, good))
+                await self.disk.try_run(partial(self._save_desired, effect.sealed))
             case core.PromoteDesired():
                 await self.disk.try_run(partial(self.disk.database.save_good_digest, effect.digest))
             case core.StartReplica():
@@ -286,6 +285,9 @@ class Agent:
                 self._spawn(self._fetch(effect), "fetch-desired")
             case _:
                 self._perform_at_once(effect)
+
+    def _save_desired(self, sealed: bytes) -> None:
+        self.slots.save(sealed, self.disk.database.good_digest())
 
     def _perform_at_once(
         self,

@@ -25,6 +25,8 @@ PLAN_MAX = 1024 * 1024
 GRACE_S = 1.0
 """Between SIGTERM and SIGKILL when the lease has run out."""
 LOOK_S = 0.2
+BOOT_CLOCK: int = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+"""Counts suspend as well, where the system has it (Linux)."""
 PR_SET_PDEATHSIG = 1
 CANNOT_RUN = 127
 
@@ -89,7 +91,7 @@ def guard(plan: dict[str, Any]) -> None:
         ended, status = os.waitpid(child, os.WNOHANG)
         if ended:
             os._exit(os.waitstatus_to_exitcode(status) & 0xFF)
-        now_s = time.clock_gettime(time.CLOCK_BOOTTIME)
+        now_s = time.clock_gettime(BOOT_CLOCK)
         if kill_at_s:
             if now_s >= kill_at_s:
                 os.kill(child, signal.SIGKILL)

@@ -13,6 +13,8 @@ import time
 from pathlib import Path
 
 LOOK_S = 0.2
+BOOT_CLOCK: int = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+"""Counts suspend as well, where the system has it (Linux)."""
 APPEAR_S = 30.0
 """The replica is served soon after its guard has started, or never."""
 DRAIN_S = 1.0
@@ -24,7 +26,7 @@ def main(lease: Path, admin: str, replica: str) -> None:
     appears_by_s = time.monotonic() + APPEAR_S
     looked_s = 0.0
     while True:
-        if time.clock_gettime(time.CLOCK_BOOTTIME) >= lease_until_s(lease):
+        if time.clock_gettime(BOOT_CLOCK) >= lease_until_s(lease):
             ask(admin, "DELETE", f"/admin/replicas/{replica}?drain_s={DRAIN_S:g}")
         if time.monotonic() - looked_s >= 1.0:
             looked_s = time.monotonic()
