@@ -26,7 +26,7 @@ class MacKey(SigningKey):
     secret: bytes = b"the control plane's"
 
     @property
-    def kid(self) -> str:
+    def kid(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride] - as constant as the cached one
         """Always the same."""
         return KID
 
