@@ -33,6 +33,8 @@ CALL_S = 60.0
 LOOK_SOON_S = 0.1
 LOOK_CHANGING_S = 0.25
 LOOK_QUIET_S = 5.0
+REOPEN_S = 10.0
+"""Between two attempts to open a runner that could not be."""
 CHANGING = ("fetching", "starting", "stopping")
 
 
@@ -61,6 +63,8 @@ class Worker:
     failures: int = 0
     """Calls that raised something else than they may, or overran."""
     is_stuck: bool = False
+    problem: str = ""
+    """Why its runner could not be opened."""
 
     def put(self, order: Order) -> None:
         """Do it after what was asked for before; the core asks for each thing once, so the queue stays short."""
@@ -84,6 +88,7 @@ class Runners:
         self._tell = tell
         self._new_id = new_id
         self._tasks: list[asyncio.Task[None]] = []
+        self._host: Host | None = None
 
     @property
     def runner_names(self) -> frozenset[str]:
@@ -101,17 +106,23 @@ class Runners:
         return sum(one.failures for one in self._workers.values())
 
     async def open(self, host: Host) -> None:
-        """Let runners find what runs from before, then begin to work."""
-        await asyncio.gather(*(self._open(one, host) for one in self._workers.values()))
+        """Let runners find what runs from before, then begin to work. One that cannot is tried again, now and then."""
+        self._host = host
+        await asyncio.gather(*(self._open(one) for one in self._workers.values()))
         for one in self._workers.values():
             self._tasks.append(asyncio.create_task(self._work(one), name=f"mechanism-{one.name}"))
 
-    async def _open(self, worker: Worker, host: Host) -> None:
-        if isinstance(worker.mechanism, Runner):
-            try:
-                await worker.mechanism.open(host)
-            except Exception as error:
-                raise PluginError(worker.name, f"cannot be opened: {error}") from error
+    async def _open(self, worker: Worker) -> None:
+        if not isinstance(worker.mechanism, Runner):
+            return
+        assert self._host is not None
+        try:
+            async with asyncio.timeout(CALL_S):
+                await worker.mechanism.open(self._host)
+        except Exception as error:  # noqa: BLE001 - a plugin's border
+            worker.problem = f"cannot be opened: {self._broke(worker, error)}"
+        else:
+            worker.problem = ""
 
     def submit(self, effect: StartReplica | StopReplica) -> None:
         """Do it in its turn; the core hears of it."""
@@ -183,6 +194,8 @@ class Runners:
         observation: Observation | None = None
         error, refused = "", False
         try:
+            if worker.problem:
+                raise PluginError(worker.name, worker.problem)
             assert isinstance(worker.mechanism, Runner)
             async with asyncio.timeout(CALL_S):
                 observation = await worker.mechanism.start(order.spec, order.digest)
@@ -196,6 +209,8 @@ class Runners:
 
     async def _stop(self, worker: Worker, order: StopReplica) -> None:
         try:
+            if worker.problem:
+                raise PluginError(worker.name, worker.problem)
             assert isinstance(worker.mechanism, Runner)
             async with asyncio.timeout(CALL_S):
                 await worker.mechanism.stop(order.replica, order.digest, order.drain_s)
@@ -232,6 +247,12 @@ class Runners:
         """Observe a runner and tell; how long to wait until the next look."""
         if not isinstance(worker.mechanism, Runner):
             return LOOK_QUIET_S
+        if worker.problem:
+            await self._open(worker)
+        if worker.problem:
+            # Nothing that it runs is known, but what is wanted of it shall fail with the reason.
+            self._tell(Observed(self._new_id(), worker.name, ()))
+            return REOPEN_S
         try:
             async with asyncio.timeout(CALL_S):
                 found = await worker.mechanism.observe()

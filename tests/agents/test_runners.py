@@ -220,15 +220,28 @@ def test_a_runner_that_cannot_be_observed_gives_no_verdict(folder: Path) -> None
     run(world, test)
 
 
-def test_a_runner_that_cannot_be_opened_ends_the_start(folder: Path) -> None:
-    world = World(folder, shed=Shed({"open": OSError("no such device")}))
+def test_a_runner_that_cannot_be_opened_fails_alone_and_is_tried_again(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runners_module, "REOPEN_S", 0.05)
+    shed = Shed({"open": OSError("no such device")})
+    world = World(folder, shed=shed, fan=Fan(folder / "fan"))
 
     async def test() -> None:
-        with pytest.raises(PluginError, match="shed: cannot be opened: no such device"):
-            await world.runners.open(world.host)
+        world.runners.submit(StartReplica("c", "shed", SPEC, run_digest(SPEC)))
+        await world.until(lambda: bool(world.told(StartFinished)))
+        (found,) = world.told(StartFinished)
+        assert isinstance(found, StartFinished)
+        assert found.error == "shed: cannot be opened: OSError: no such device"
+        assert (
+            await world.runners.apply("fan", MechanismCommand("c", "setSpeed", "", values(speed=2)))
+        ).state == "done"
+        shed.script.clear()
+        await world.until(lambda: "observe" in shed.calls)
+        world.runners.submit(StartReplica("c", "shed", SPEC, run_digest(SPEC)))
+        await world.until(lambda: "start" in shed.calls)
 
-    asyncio.run(test())
-    world.disk.close()
+    run(world, test)
 
 
 WRONG = 'fan setSpeed: speed is "fast", expected integer'
