@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import socket
 import struct
+import time
 from typing import Literal, TypeVar
 
 import msgspec
@@ -267,18 +268,27 @@ def read_answer(body: bytes) -> Answer:
     return _decode(_ANSWER, body)
 
 
-def receive(connection: socket.socket, bytes_max: int) -> bytes:
-    """One frame's body; raises `EOFError` at the end and `ProtocolError` for one over `bytes_max`."""
-    (length,) = _LENGTH.unpack(_exactly(connection, _LENGTH.size))
+def receive(connection: socket.socket, bytes_max: int, end_s: float | None = None) -> bytes:
+    """One frame's body, by `end_s` of the monotonic clock where it is given.
+
+    Raises `EOFError` at the end, `TimeoutError` where the whole frame isn't there in time, and `ProtocolError` for one
+    over `bytes_max`.
+    """
+    (length,) = _LENGTH.unpack(_exactly(connection, _LENGTH.size, end_s))
     if length > bytes_max:
         raise ProtocolError(f"a frame of {length} bytes, over the limit of {bytes_max}")
-    return _exactly(connection, length)
+    return _exactly(connection, length, end_s)
 
 
-def _exactly(connection: socket.socket, count: int) -> bytes:
+def _exactly(connection: socket.socket, count: int, end_s: float | None) -> bytes:
     buffer = bytearray(count)
     view, at = memoryview(buffer), 0
     while at < count:
+        if end_s is not None:  # anew each time, so that bytes that trickle in don't move the end
+            left_s = end_s - time.monotonic()
+            if left_s <= 0:
+                raise TimeoutError
+            connection.settimeout(left_s)
         read = connection.recv_into(view[at:])
         if not read:
             raise EOFError

@@ -1,6 +1,6 @@
 """A policy process: loads one plugin, answers what the planner asks, and knows nothing else of the world.
 
-Started as `python -I -m shoal.policies.process FD MEMORY DEADLINE` by the control plane's `planner/remote.py`, which
+Started as `python -P -s -m shoal.policies.process FD MEMORY DEADLINE` by the control plane's `planner/remote.py`, which
 kills it when it overruns. It has no environment, no network where the kernel allows that, and limits on memory, time
 and files; what the plugin prints goes nowhere. `child_state.py` keeps what was told, `loading.py` loads the plugin.
 """

@@ -21,7 +21,13 @@ from ...policies.frames import Answer, Told, frame, read_answer, receive
 
 _log = logging.getLogger(__name__)
 
-ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+ENVIRONMENT = {
+    "PATH": "/usr/bin:/bin",
+    "LANG": "C.UTF-8",
+    "OPENBLAS_NUM_THREADS": "1",
+    "OMP_NUM_THREADS": "1",
+    "PYTHONHASHSEED": "0",  # the order of a set is no reason for another decision
+}
 END_WITHIN_S = 2.0
 LAST_WORDS_MAX = 2000
 ANSWER_BYTES = 1024 * 1024
@@ -40,7 +46,7 @@ class PolicyProcess:
         arguments = [str(theirs.fileno()), str(memory_bytes), str(deadline_s)]
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-I", "-B", "-m", module, *arguments],
+                [sys.executable, "-P", "-s", "-B", "-m", module, *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=self._errors,
@@ -73,8 +79,7 @@ class PolicyProcess:
         with self._within(deadline_s):
             self._connection.settimeout(deadline_s)
             self._connection.sendall(frame(message))
-            self._connection.settimeout(max(0.001, end_s - time.monotonic()))
-            return read_answer(receive(self._connection, ANSWER_BYTES + ANSWER_BYTES_PER_NODE * nodes))
+            return read_answer(receive(self._connection, ANSWER_BYTES + ANSWER_BYTES_PER_NODE * nodes, end_s))
 
     def end(self) -> None:
         """Close the connection, which ends it; kill it if it doesn't."""
