@@ -1,5 +1,5 @@
 # The two commands of the README are `make demo` and `make test`; each sets up what it needs on a fresh machine.
-.PHONY: demo test check quick bench docs setup types lint unit lock clean
+.PHONY: demo test check quick bench docs setup types pyright lint unit lock clean
 
 BIN := .venv/bin
 # ONNX Runtime's wheels report home from 1.29 on; nothing here may.
@@ -32,8 +32,11 @@ check: lint types
 
 quick: lint types unit
 
-test: setup
+# The second type checker takes over a minute, so it stands alone.
+pyright: setup
 	@$(BIN)/pyright --threads 2
+
+test: setup
 	@$(BIN)/pytest -q -n 2 --dist loadgroup
 	@.dev/other-python.sh
 
