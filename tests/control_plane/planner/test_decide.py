@@ -34,7 +34,7 @@ from .small_slice import (
 )
 
 POLICIES = Policies()
-many = settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+many = settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def capacity_of(state: NodeState) -> tuple[int, int, int]:

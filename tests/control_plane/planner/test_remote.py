@@ -22,6 +22,8 @@ from shoal.policies.registry import PolicySettings
 
 from .small_slice import GIB, app, chosen, need, node, part, placed, record_of, snapshot
 
+pytestmark = pytest.mark.slow  # many processes, one after the other
+
 HEAD = """
 from dataclasses import dataclass
 import os, sys, time
