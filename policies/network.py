@@ -41,6 +41,15 @@ class Reach:
     bandwidth_bps: FloatArray
 
 
+@dataclass(frozen=True)
+class _Described:
+    """The links to one end: who describes them, and what they say."""
+
+    rows: IntArray
+    rtt_s: FloatArray
+    bandwidth_bps: FloatArray
+
+
 class Network:
     """Qualities between rows of a node table."""
 
@@ -96,9 +105,10 @@ class Network:
         facts = self._nodes.facts[row]
         names = {"*": "", "layer": facts.layer, "datacenter": facts.datacenter, "cluster": facts.cluster}
         end = "*" if level == "*" else f"{level}:{names.get(level, facts.name)}"
-        for other, link in self._described.get(end, ()):
-            found.rtt_s[other] = link.rtt_s
-            found.bandwidth_bps[other] = link.bandwidth_bps
+        described = self._described.get(end)
+        if described is not None:
+            found.rtt_s[described.rows] = described.rtt_s
+            found.bandwidth_bps[described.rows] = described.bandwidth_bps
         return found
 
     def _rows(self, kind: str, name: str) -> IntArray | slice:
@@ -115,7 +125,7 @@ class Network:
         return np.flatnonzero(codes == (names.index(name) if name in names else -2))
 
 
-def _by_end(links: Sequence[tuple[LinkFacts, ...]]) -> dict[str, list[tuple[int, LinkFacts]]]:
+def _by_end(links: Sequence[tuple[LinkFacts, ...]]) -> dict[str, _Described]:
     described: dict[str, list[tuple[int, LinkFacts]]] = {}
     for row, own in enumerate(links):
         firsts: dict[str, LinkFacts] = {}
@@ -123,7 +133,15 @@ def _by_end(links: Sequence[tuple[LinkFacts, ...]]) -> dict[str, list[tuple[int,
             firsts.setdefault(link.to, link)
         for end, link in firsts.items():
             described.setdefault(end, []).append((row, link))
-    return described
+    return {end: _columns(rows) for end, rows in described.items()}
+
+
+def _columns(described: list[tuple[int, LinkFacts]]) -> _Described:
+    return _Described(
+        np.array([row for row, _ in described], dtype=np.int64),
+        np.array([link.rtt_s for _, link in described], dtype=np.float64),
+        np.array([link.bandwidth_bps for _, link in described], dtype=np.float64),
+    )
 
 
 def _cover(values: FloatArray, described: FloatArray) -> None:

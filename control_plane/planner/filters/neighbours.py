@@ -80,6 +80,11 @@ class Apart(Constraint):
 def neighbours(question: Question, into: Constraints) -> None:
     """Required affinity, anti-affinity of both sides, and colocation."""
     own, placement = question.component.name, question.component.placement
+    for other, one in question.relations.kept_apart_by.get(own, ()):
+        if one.required:
+            into.narrowing.append(Apart(f"antiAffinity {other}", other, one.topology, False, other))
+    if not (placement.affinity or placement.colocate or placement.anti_affinity):
+        return
     together = [("affinity", one.component, one.topology) for one in placement.affinity if one.required]
     together += [("colocate", other, Topology.NODE) for other in placement.colocate]
     for kind, other, topology in together:
@@ -89,9 +94,6 @@ def neighbours(question: Question, into: Constraints) -> None:
         if one.required:
             apart = Apart(f"antiAffinity {one.component}", one.component, one.topology, one.component == own, own)
             (into.moving if apart.is_own else into.narrowing).append(apart)
-    for other, one in question.relations.kept_apart_by.get(own, ()):
-        if one.required:
-            into.narrowing.append(Apart(f"antiAffinity {other}", other, one.topology, False, other))
 
 
 def _listed(names: list[str]) -> str:
