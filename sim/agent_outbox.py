@@ -110,10 +110,9 @@ class Spool:
         self._handle(Woken(self._life.new_id()), now_s)
 
     def _handle(self, event: Event, now_s: float | None = None) -> None:
-        before = self.core.bytes
         for effect in self.core.handle(event, self._life.now_s() if now_s is None else now_s):
             self._perform(effect)
-        if self.core.bytes > before:
+        if 2 * self.core.bytes > QUOTA_BYTES:
             self._note(OutboxSize(self._machine.name, self.core.bytes, QUOTA_BYTES))
         if self.core.dropped != self._dropped or self._seen != self._dropped:
             self._note_dropped()

@@ -8,6 +8,7 @@ from ..descriptions.kinds import Application, Slice
 from ..descriptions.kinds.application import ApplicationSpec, Component
 from ..descriptions.kinds.meta import Metadata
 from .benchmarks import Figure
+from .run import calm_collector
 from .scenario import GroupOptions, LoadedScenario, Scenario
 from .world import World
 
@@ -17,19 +18,22 @@ ROUNDS = 3
 
 
 def run() -> list[Figure]:
-    """Simulated to real time at 20 nodes, and kernel steps a second; the best of three, for others use the machine."""
-    ratios, steps = [], []
+    """Simulated to real time at 20 nodes, all invariants on; the best of three, for others use the machine."""
+    ratios, cpu_ratios, steps = [], [], []
     for seed in range(1, ROUNDS + 1):
         world = World(quiet_day(NODES, DURATION_S), seed)
-        begun_s = time.perf_counter()
-        while not world.is_over:
-            world.step()
-        real_s = time.perf_counter() - begun_s
+        begun_s, cpu_s = time.perf_counter(), time.process_time()
+        with calm_collector():
+            while not world.is_over:
+                world.step()
+        real_s, cpu_s = time.perf_counter() - begun_s, time.process_time() - cpu_s
         assert world.violation is None, world.violation
         ratios.append(world.kernel.now_s / real_s)
+        cpu_ratios.append(world.kernel.now_s / cpu_s)
         steps.append(world.kernel.steps / real_s)
     return [
         Figure("simulated to real time at 20 nodes", round(max(ratios)), "x", {">=": 1000}),
+        Figure("simulated to processor time at 20 nodes", round(max(cpu_ratios)), "x"),
         Figure("steps", round(max(steps)), "1/s"),
     ]
 

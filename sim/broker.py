@@ -213,19 +213,21 @@ class Broker:
     def _accept(self, session: Session, packet: Publish) -> None:
         """A refused publication is acknowledged and dropped, as MQTT 3.1.1 leaves no other way."""
         if self._check_access(session.username, packet.topic, True):
-            self._route(Publish(packet.topic, packet.payload, packet.qos, packet.retain, packet.mid, session.username))
+            self._route(packet)
         else:
             self.refused += 1
 
     def _route(self, packet: Publish) -> None:
-        topic = packet.topic
         if packet.retain:
             self._save_if_due()
             self._retain(packet)
-        heard: dict[Session, int] = {}
-        for session, qos in self._subscriptions.hearing(topic):
-            heard[session] = max(qos, heard.get(session, 0))
-        for session, qos in heard.items():
+        hearing = self._subscriptions.hearing(packet.topic)
+        if len(hearing) > 1:
+            best: dict[Session, int] = {}
+            for session, qos in hearing:
+                best[session] = max(qos, best.get(session, 0))
+            hearing = [*best.items()]
+        for session, qos in hearing:
             self._deliver(session, packet, min(qos, packet.qos), retain=False)
 
     def _retain(self, packet: Publish) -> None:
@@ -250,7 +252,8 @@ class Broker:
     def _deliver(self, session: Session, packet: Publish, qos: int, *, retain: bool) -> None:
         if qos == 0:
             if session.connection is not None:
-                out = Publish(packet.topic, packet.payload, 0, retain, 0, packet.origin)
+                is_same = packet.qos == 0 and packet.retain == retain
+                out = packet if is_same else Publish(packet.topic, packet.payload, 0, retain, 0, packet.origin)
                 self._network.send(session.connection, out, upwards=False)
             return
         if session.connection is None and session.clean:
@@ -294,4 +297,4 @@ class Broker:
             self._subscribe(session, {})
             self._sessions.pop(session.client, None)
         if will is not None:
-            self._accept(session, Publish(will.topic, will.payload, will.qos, will.retain))
+            self._accept(session, Publish(will.topic, will.payload, will.qos, will.retain, 0, session.username))

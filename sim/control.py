@@ -278,7 +278,7 @@ class ControlPlane:
     def received(self, message: Message) -> None:
         """Take a publication; what makes no sense, or speaks for another node, is dropped and counted by `Ingest`."""
         found = self.ingest.read(message.topic, message.payload)
-        if isinstance(found, Heartbeat | State | Reported | EventBatch):
+        if isinstance(found, Heartbeat | State | Reported | EventBatch) and found.node != message.origin:
             self._env.note(MessageTaken(message.origin, found.node))
         event_id = self.life.new_id()
         match found:

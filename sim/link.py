@@ -160,14 +160,14 @@ class Link:
         if connection is None or not self.is_up:
             return False
         if qos == 0:
-            self._send(connection, Publish(topic, payload, 0, retain))
+            self._send(connection, Publish(topic, payload, 0, retain, 0, self._options.username))
             if done is not None:
                 done(True)
             return True
         if len(self._queue) >= QUEUE_MAX:
             return False
         self._mid = self._mid % 65535 + 1
-        self._queue.append((Publish(topic, payload, 1, retain, self._mid), done))
+        self._queue.append((Publish(topic, payload, 1, retain, self._mid, self._options.username), done))
         self._pump(connection)
         return True
 

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from ..descriptions.messages.codec import encode
 from ..descriptions.messages.reported import State
-from ..descriptions.topics import agent_subscriptions, node_topic
+from ..descriptions.topics import node_topic, shared_topic
 from .broker import Broker
 from .clock import Clock
 from .disk import Disk, Journal
@@ -37,6 +37,8 @@ class Environment:
     slice: str
     ring: MacRing
     replicas: ReplicaOptions
+    keeps_sessions: bool = False
+    """Whether the broker keeps agents' sessions, so that old messages come again after a reconnect."""
     documents: set[bytes] = field(default_factory=set)
     """Every sealed document that a control plane ever sent: what an agent may start from."""
     large: dict[str, bytes] = field(default_factory=dict)
@@ -104,9 +106,13 @@ class Machine:
         options = LinkOptions(
             client=uid,
             username=uid,
-            subscriptions=tuple((one, 1) for one in agent_subscriptions(env.slice, uid)),
+            subscriptions=(
+                (node_topic(env.slice, uid, "down/#"), 1),
+                (shared_topic(env.slice, "state"), 1),
+                (shared_topic(env.slice, "spread"), 1),
+            ),
             presence=self._presence,
-            clean=False,
+            clean=not env.keeps_sessions,
         )
         self.link = Link(name, env.kernel, env.network, env.broker, options, self)
 
@@ -114,7 +120,7 @@ class Machine:
         gone = State(self.uid, session, online=False, boot_id=self.boot_id)
         here = State(self.uid, session, online=True, boot_id=self.boot_id, agent_version="sim")
         topic = self._broker_key
-        return Presence(Will(topic, encode(gone)), Publish(topic, encode(here), 1, True))
+        return Presence(Will(topic, encode(gone)), Publish(topic, encode(here), 1, True, 0, self.uid))
 
     # What is done to it.
 

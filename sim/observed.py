@@ -126,7 +126,7 @@ class OutboxDropped(NodeFact):
 
 @dataclass(frozen=True, slots=True)
 class OutboxSize(NodeFact):
-    """How full an outbox is."""
+    """An outbox is more than half full."""
 
     bytes: int
     quota: int
@@ -227,7 +227,7 @@ class PhaseFact(NodeFact):
 
 @dataclass(frozen=True, slots=True)
 class MessageTaken(Fact):
-    """The control plane acted on a message about `subject` that came from the identity `sender`."""
+    """The control plane acted on a message about `subject` that another identity, `sender`, had sent."""
 
     sender: str
     """User name of whoever really published it."""

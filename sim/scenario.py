@@ -171,6 +171,8 @@ class Scenario:
     control_planes: int = option(1, ge=1, le=3)
     """Processes that take turns at leading."""
     control_plane_clock_drift: float = option(0.0, ge=0, le=0.5)
+    keep_sessions: bool = False
+    """Agents ask the broker to keep their sessions: what it queued meanwhile, however old, comes after a reconnect."""
     broker_save_s: float = option(1800.0, unit="duration", key="brokerSave")
     """How often the broker writes its store."""
 

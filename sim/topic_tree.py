@@ -33,18 +33,22 @@ class TopicTree(Generic[V]):
 
     _root: _Node[V] = field(default_factory=_Node)
     _number: int = 0
+    _heard: dict[str, list[V]] = field(default_factory=dict)
+    """Answers of `hearing` since the last change."""
 
     def put(self, path: str, value: V) -> int:
         """Add a value; the number is for `remove`."""
         node = self._root
         for level in levels_of(path):
             node = node.below.setdefault(level, _Node())
+        self._heard.clear()
         self._number += 1
         node.values[self._number] = value
         return self._number
 
     def remove(self, path: str, number: int) -> None:
         """Take a value away; branches that end nowhere go with it."""
+        self._heard.clear()
         trail: list[tuple[_Node[V], str]] = []
         node = self._root
         for level in levels_of(path):
@@ -59,7 +63,10 @@ class TopicTree(Generic[V]):
 
     def hearing(self, topic: str) -> list[V]:
         """Where the paths are filters: the values whose filter covers the topic."""
-        return _in_order(self._covering(self._root, levels_of(topic), 0))
+        found = self._heard.get(topic)
+        if found is None:
+            found = self._heard[topic] = _in_order(self._covering(self._root, levels_of(topic), 0))
+        return found
 
     def covered(self, topic_filter: str) -> list[V]:
         """Where the paths are topics: the values whose topic the filter covers."""

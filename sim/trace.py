@@ -17,6 +17,7 @@ from .packets import Publish
 STORY_LINES_MAX = 14
 STORIES_MAX = 50_000
 FACTS_MAX = 1_000_000
+_TIME = struct.Struct("<d").pack
 
 
 class Trace:
@@ -27,18 +28,18 @@ class Trace:
         self._hash = hashlib.blake2b(digest_size=16)
         self._stories: dict[str, deque[tuple[float, Fact]]] = {}
         self.facts: list[tuple[float, Fact]] = []
-        self._keeps_facts = keeps_facts
+        self.keeps_facts = keeps_facts
 
     def step(self, now_s: float, actor: str, event: object) -> None:
         """Add something that happened."""
         if type(event) is Arrived:
             packet = event.packet
-            self._hash.update(struct.pack("<d", now_s) + actor.encode())
             if type(packet) is Publish:
-                self._hash.update(packet.topic.encode())
-                self._hash.update(packet.payload)
-        else:
-            self._hash.update(struct.pack("<d", now_s) + f"{actor}{type(event).__name__}".encode())
+                parts = (_TIME(now_s), actor.encode(), packet.topic.encode(), packet.payload)
+                self._hash.update(b"".join(parts))
+                return
+            event = packet
+        self._hash.update(_TIME(now_s) + actor.encode() + type(event).__name__.encode())
 
     def fact(self, now_s: float, fact: Fact) -> None:
         """Add something true."""
@@ -49,7 +50,7 @@ class Trace:
                     continue
                 story = self._stories[key] = deque(maxlen=STORY_LINES_MAX)
             story.append((now_s, fact))
-        if self._keeps_facts and len(self.facts) < FACTS_MAX:
+        if self.keeps_facts and len(self.facts) < FACTS_MAX:
             self.facts.append((now_s, fact))
 
     def mentioned(self, text: str) -> tuple[str, ...]:

@@ -98,7 +98,14 @@ class World:
         self.broker = Broker(self.kernel, self.network, _access(slice_name), scenario.broker_save_s)
         self.store = Store(self.kernel, self.note)
         env = Environment(
-            self.kernel, self.network, self.broker, self.note, slice_name, MacRing({}, MacKey()), scenario.replicas
+            self.kernel,
+            self.network,
+            self.broker,
+            self.note,
+            slice_name,
+            MacRing({}, MacKey()),
+            scenario.replicas,
+            scenario.keep_sessions,
         )
         self.ledger = self._ledger()
         self._checks: dict[type[Fact], tuple[Check, ...]] = {
@@ -169,7 +176,7 @@ class World:
         self.kernel.after(FIRST_WRITE_S, self, ChangeDue(ChangeOptions(FIRST_WRITE_S), self.loaded.applications))
         for change, kinds in zip(self.loaded.scenario.changes, self.loaded.changes, strict=True):
             self.kernel.at(change.at_s, self, ChangeDue(change, kinds))
-        for pulse in ("tick", "sample", "backUp"):
+        for pulse in ("tick", "backUp", *(("sample",) if self.trace.keeps_facts else ())):
             self.kernel.after(0.0, self, Pulse(pulse))
 
     # Running.
